@@ -1,0 +1,267 @@
+"""The data dictionary: the single source of truth about registry variables.
+
+Here: the format of `*.yaml` beside this file, its loader, and the rules it declares. Not here: how a site names things
+(`ingestion/profiles/`), nor what a rule finds (`qa.variables`). From these files come the lake's schemas, the Great
+Expectations suite, the dbt contracts, the tier columns and the catalogue page.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from warehouse.errors import DictionaryError
+
+FOLDER = Path(__file__).parent
+
+TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "string": pl.String,
+    "code": pl.String,
+    "integer": pl.Int64,
+    "decimal": pl.Float64,
+    "boolean": pl.Boolean,
+    "date": pl.Date,
+}
+TIERS = ("open", "registered", "controlled", "steward")
+DisclosureClass = Literal["identifier", "quasi", "sensitive", "plain"]
+QualityClass = Literal["representativeness", "consistency", "accuracy", "completeness"]
+"""The four classes of data quality indicators that CLARION uses (doi:10.2147/CLEP.S480525)."""
+
+
+class Variable(BaseModel):
+    """One variable of the network."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    type: Literal["string", "code", "integer", "decimal", "boolean", "date"]
+    definition: str
+    source: str
+    """Where the definition comes from: a paper, a standard, or `network` for our own."""
+    owner: str = "network data manager"
+    since: str = "1.0"
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    excluded: list[float] = []
+    """Values inside the range that do not exist, such as EDSS 0.5."""
+    codes: dict[str, str] | None = None
+    """Code -> meaning. A value that is none of these does not enter the lake."""
+    pattern: str | None = None
+    required: bool = False
+    tier: Literal["open", "registered", "controlled", "steward", "none"] = "none"
+    """The least trusted tier that may see it at row level. Undeclared means no tier."""
+    generalise: Literal["year", "age_band"] | None = None
+    """How the `registered` tier coarsens it."""
+    disclosure: DisclosureClass
+    rule: str | None = None
+    """Identity of the rule that its range, step and excluded values make."""
+    severity: Literal["error", "warning"] = "error"
+
+    @property
+    def polars_type(self) -> pl.DataType | type[pl.DataType]:
+        return TYPES[self.type]
+
+    @property
+    def is_identifier(self) -> bool:
+        return self.disclosure == "identifier"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Variable:
+        if self.type == "code" and not self.codes:
+            raise ValueError(f"{self.name} is a code without codes")
+        if self.rule is None and self._has_range:
+            raise ValueError(f"{self.name} has a range but no rule id")
+        if self.is_identifier and self.tier != "none":
+            raise ValueError(f"{self.name} is an identifier and may be in no tier")
+        return self
+
+    @property
+    def _has_range(self) -> bool:
+        return any(v is not None for v in (self.minimum, self.maximum, self.step)) or bool(self.excluded)
+
+
+class Rule(BaseModel):
+    """A rule over the variables of one row, other tables' facts about the same subject joined in.
+
+    `kind` says how it is judged; `qa.variables` turns each kind into one Great Expectations expectation:
+
+    - `range`, `not_null`: on `column` (made from the variable's own declaration where `Variable.rule` names one)
+    - `ordered`: `column` <= `other` (strictly with `strict`), nulls pass
+    - `together`: `column` and `other` are both given or both absent
+    - `unique`: `columns` are a key of the delivery
+    - `minimum_gap`: dates of one subject in `column` lie at least `value` days apart
+    - `in_reference`: `column` is not before the date that reference table `reference` holds for the key in `other`
+    - `exists`: the row's subject is in the table that `reference` names
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    kind: Literal["range", "not_null", "ordered", "together", "unique", "minimum_gap", "in_reference", "exists"]
+    severity: Literal["error", "warning"]
+    quality_class: QualityClass
+    text: str
+    """What is wrong, as the site reads it."""
+    action: str
+    """What the site can do about it."""
+    source: str
+    column: str | None = None
+    other: str | None = None
+    columns: list[str] = []
+    strict: bool = False
+    value: float | None = None
+    reference: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    excluded: list[float] = []
+    unless: dict[str, list[str]] = {}
+    """Column -> values for which the rule does not apply."""
+
+
+class Join(BaseModel):
+    """A column of another entity that this entity's rules need, joined by subject."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entity: str
+    column: str
+    as_: str = Field(alias="as")
+
+
+class Entity(BaseModel):
+    """A registry table: one row per what `description` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str
+    key: list[str]
+    """Variables that identify a row within a subject; later deliveries win over earlier ones by them."""
+    joins: list[Join] = []
+    variables: list[Variable]
+    rules: list[Rule] = []
+
+    @property
+    def stored_variables(self) -> list[Variable]:
+        """What enters the lake: everything but identifiers, which end at the pseudonym table."""
+        return [variable for variable in self.variables if not variable.is_identifier]
+
+    def variable(self, name: str) -> Variable:
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        raise DictionaryError(f"The dictionary has no variable {name!r} in {self.name!r}")
+
+    @property
+    def all_rules(self) -> list[Rule]:
+        """Declared rules and those that variables make by being required or having a range."""
+        made = []
+        for v in self.variables:
+            if v.is_identifier:
+                continue
+            if v.required:
+                made.append(
+                    Rule(
+                        id=f"REQ_{self.name}_{v.name}",
+                        kind="not_null",
+                        severity="error",
+                        quality_class="completeness",
+                        text=f"{v.name} is missing",
+                        action=f"Fill in {v.name} and send the row again.",
+                        source=v.source,
+                        column=v.name,
+                    )
+                )
+            if v.rule:
+                made.append(
+                    Rule(
+                        id=v.rule,
+                        kind="range",
+                        severity=v.severity,
+                        quality_class="accuracy",
+                        text=f"{v.name} must be {range_text(v)}",
+                        action=f"Check {v.name} against the clinical record and send the row again.",
+                        source=v.source,
+                        column=v.name,
+                        minimum=v.minimum,
+                        maximum=v.maximum,
+                        step=v.step,
+                        excluded=v.excluded,
+                    )
+                )
+        return made + self.rules
+
+
+class Dictionary(BaseModel):
+    """All entities, by name."""
+
+    version: str
+    entities: dict[str, Entity]
+
+    @property
+    def rules(self) -> list[tuple[str, Rule]]:
+        """(entity name, rule) for every rule there is."""
+        return [(e.name, rule) for e in self.entities.values() for rule in e.all_rules]
+
+
+def range_text(v: Variable | Rule) -> str:
+    """A range in words: `from 0 to 10 in steps of 0.5, never 0.5`."""
+    words = []
+    if v.minimum is not None and v.maximum is not None:
+        words.append(f"from {v.minimum:g} to {v.maximum:g}")
+    elif v.minimum is not None:
+        words.append(f"at least {v.minimum:g}")
+    elif v.maximum is not None:
+        words.append(f"at most {v.maximum:g}")
+    if v.step is not None:
+        words.append(f"in steps of {v.step:g}")
+    text = " ".join(words)
+    if v.excluded:
+        text += ", never " + " or ".join(f"{x:g}" for x in v.excluded)
+    return text
+
+
+@lru_cache(maxsize=4)
+def load_dictionary(folder: Path = FOLDER) -> Dictionary:
+    """Read every `*.yaml` of the dictionary, one entity a file, in file order.
+
+    Raises
+    ------
+    DictionaryError
+        A file does not hold an entity, two rules share an identity, or a rule names a column that does not exist.
+    """
+    entities: dict[str, Entity] = {}
+    version = (folder / "VERSION").read_text(encoding="utf-8").strip()
+    for path in sorted(folder.glob("*.yaml")):
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            entity = Entity.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise DictionaryError(f"{path.name}: {field}: {first['msg']}") from error
+        entities[entity.name] = entity
+    dictionary = Dictionary(version=version, entities=entities)
+    _check(dictionary)
+    return dictionary
+
+
+def _check(dictionary: Dictionary) -> None:
+    seen: set[str] = set()
+    for name, rule in dictionary.rules:
+        if rule.id in seen:
+            raise DictionaryError(f"Two rules are called {rule.id}")
+        seen.add(rule.id)
+        entity = dictionary.entities[name]
+        columns = {v.name for v in entity.stored_variables} | {j.as_ for j in entity.joins} | {"subject_key"}
+        used = {rule.column, rule.other, *rule.columns, *rule.unless} - {None}
+        if missing := used - columns:
+            raise DictionaryError(f"Rule {rule.id} names columns that {name} does not have: {sorted(map(str, missing))}")
