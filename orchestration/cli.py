@@ -1,0 +1,225 @@
+"""The `ranvier` command line.
+
+Here: arguments, what is printed, exit codes. Not here: any work (`orchestration.steps` and the rooms do it). Heavy
+imports stand inside the commands, so that `--help` and `ranvier sql` start at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from warehouse.errors import HomeError, QueryRefused, RanvierError
+from warehouse.home import Home, Network, Site, find_home
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The data warehouse of a network of MS centres.")
+site_app = typer.Typer(no_args_is_help=True, help="The sites of the network.")
+release_app = typer.Typer(no_args_is_help=True, help="Releases of the warehouse.")
+app.add_typer(site_app, name="site")
+app.add_typer(release_app, name="release")
+
+out = Console()
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", envvar="RANVIER_HOME", help="The home folder; the working folder by default.")
+]
+
+
+def save_network(home: Home, network: Network) -> None:
+    """Write `network.yaml` anew; comments in it are lost, values are kept."""
+    from warehouse.lake import write_bytes
+
+    text = yaml.safe_dump(network.model_dump(exclude_defaults=True), sort_keys=False, allow_unicode=True)
+    write_bytes(home.network_file, text.encode())
+
+
+def make_home(home: Home, name: str) -> None:
+    """Folders, `network.yaml` and the zero-row parts of a new home."""
+    from warehouse.lake import ensure_schema_parts
+
+    if home.network_file.exists():
+        raise HomeError(f"{home.root} is a home already; add sites with: ranvier site add CODE")
+    for folder in home.folders():
+        folder.mkdir(parents=True, exist_ok=True)
+    save_network(home, Network(name=name))
+    ensure_schema_parts(home)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The new home.")],
+    name: Annotated[str, typer.Option(help="Name of the network.")] = "MS network",
+) -> None:
+    """Make a new home. Example: ranvier init /srv/ranvier"""
+    home = Home(folder.resolve())
+    make_home(home, name)
+    out.print(f"Made the home {home.root}. Next: ranvier site add CODE --home {home.root}")
+
+
+@site_app.command("add")
+def site_add(
+    code: Annotated[str, typer.Argument(help="Capital letters and digits, such as MILANO1.")],
+    home: HomeOption = None,
+    name: Annotated[str, typer.Option(help="Name of the centre.")] = "",
+    profile: Annotated[str, typer.Option(help="Source profile that maps the site's columns.")] = "own_names",
+    contact: Annotated[str | None, typer.Option(help="Mail address for the site's reports.")] = None,
+) -> None:
+    """Add a site. Example: ranvier site add MILANO1 --contact mri@hospital.example"""
+    from pydantic import ValidationError
+
+    place = find_home(home)
+    network = place.network()
+    if any(site.code == code for site in network.sites):
+        raise HomeError(f"The network has a site {code} already")
+    try:
+        site = Site(code=code, name=name, profile=profile, contact=contact)
+    except ValidationError as error:
+        raise HomeError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+    network.sites.append(site)
+    save_network(place, network)
+    (place.landing / code).mkdir(parents=True, exist_ok=True)
+    out.print(f"Added {code}. It delivers into {place.landing / code}/<delivery>/; then: ranvier run")
+
+
+@app.command()
+def run(
+    home: HomeOption = None,
+    site: Annotated[list[str] | None, typer.Option(help="Only this site; may be given again.")] = None,
+    no_release: Annotated[bool, typer.Option("--no-release", help="Stop before building a release.")] = False,
+) -> None:
+    """Work through what arrived and publish a release. Example: ranvier run --site MILANO1"""
+    from orchestration.headless import run_network
+
+    outcome = run_network(find_home(home), only=site, release=not no_release, console=out)
+    out.print(outcome.table())
+    if not outcome.is_ok:
+        raise RanvierError(outcome.problem())
+
+
+@app.command()
+def ui(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(help="Port of the web page.")] = 3000,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+) -> None:
+    """Open the Dagster UI and its daemon on the home. Example: ranvier ui --port 3000"""
+    from orchestration.ui import serve_ui
+
+    serve_ui(find_home(home), port=port, read_only=read_only)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT.")],
+    home: HomeOption = None,
+    tier: Annotated[str, typer.Option(help="open, registered, steward or site.")] = "open",
+    site: Annotated[str | None, typer.Option(help="The site, for tier `site`.")] = None,
+    release: Annotated[str | None, typer.Option(help="A version; the current one by default.")] = None,
+    format: Annotated[str, typer.Option(help="table, csv, json, parquet or arrow.")] = "table",
+) -> None:
+    """Query a tier. Example: ranvier sql --tier registered "select sex, count(*) from dim_subject group by 1" """
+    from orchestration.answers import print_answer
+    from warehouse.gateway import query as ask
+
+    try:
+        answer = ask(find_home(home), query, tier="site" if site else tier, site=site, release=release)
+    except QueryRefused as error:
+        Console(stderr=True).print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+    print_answer(answer, format, out)
+
+
+@app.command()
+def report(
+    site: Annotated[str, typer.Argument(help="Code of the site.")],
+    home: HomeOption = None,
+) -> None:
+    """Render a site's report. Example: ranvier report MILANO1"""
+    from qa.reports import render_report
+    from warehouse.releases import current_version
+
+    place = find_home(home)
+    network = place.network()
+    network.site(site)
+    version = current_version(place)
+    if version is None:
+        raise RanvierError("There is no release yet; make one with: ranvier run")
+    out.print(str(render_report(place, network, site, version)), soft_wrap=True)
+
+
+@release_app.command("list")
+def release_list(home: HomeOption = None) -> None:
+    """List releases, the current one marked. Example: ranvier release list"""
+    from warehouse.releases import current_version, list_releases
+
+    place = find_home(home)
+    place.network()
+    current = current_version(place)
+    for version in list_releases(place):
+        out.print(f"{'*' if version == current else ' '} {version}")
+
+
+@release_app.command("publish")
+def release_publish(version: str, home: HomeOption = None) -> None:
+    """Make a release the current one. Example: ranvier release publish 2026-11-24.1"""
+    from warehouse.releases import publish
+
+    publish(find_home(home), version)
+    out.print(f"{version} is the current release.")
+
+
+@app.command()
+def dictionary(name: Annotated[str | None, typer.Argument(help="A variable; all of them without one.")] = None) -> None:
+    """Show definitions. Example: ranvier dictionary edss"""
+    from warehouse.dictionary import load_dictionary, range_text
+
+    table = Table("variable", "table", "type", "unit", "allowed", "tier", "definition")
+    for entity in load_dictionary().entities.values():
+        for v in entity.variables:
+            if name in (None, v.name):
+                allowed = " ".join(v.codes) if v.codes else range_text(v)
+                table.add_row(v.name, entity.name, v.type, v.unit or "", allowed, v.tier, v.definition)
+    if not table.row_count:
+        raise RanvierError(f"The dictionary has no variable {name!r}; list them with: ranvier dictionary")
+    out.print(table)
+
+
+@app.command()
+def quarantine(home: HomeOption = None) -> None:
+    """List what was refused, and why. Example: ranvier quarantine"""
+    from ingestion.quarantine import list_quarantine
+
+    frame = list_quarantine(find_home(home))
+    table = Table(*frame.columns)
+    for row in frame.iter_rows():
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option(help="Where the demo's home is made.")] = Path("demo-home"),
+    sites: Annotated[int, typer.Option(help="Sites of the network.")] = 4,
+    subjects: Annotated[int, typer.Option(help="Patients per site.")] = 30,
+    scans: Annotated[int, typer.Option(help="Imaging series per site.")] = 4,
+    seed: Annotated[int, typer.Option(help="Same seed, same network.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace a demo home that is there.")] = False,
+) -> None:
+    """Simulate a network with planted faults and run everything. Example: ranvier demo --home demo-home"""
+    from orchestration.demo import run_demo
+
+    run_demo(Home(home.resolve()), sites=sites, subjects=subjects, scans=scans, seed=seed, fresh=fresh, console=out)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: errors are one sentence on standard error and exit code 2."""
+    try:
+        return app(args=arguments)
+    except RanvierError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
