@@ -50,7 +50,11 @@ def without_literals(sql: str, known: frozenset[str] = frozenset()) -> str:
         if match.group("quoted"):
             return text if text[1:-1].lower() in known else "?"
         if match.group("word"):
-            return "?" if any(c.isdigit() for c in text) and text.lower() not in known else text
+            return (
+                "?"
+                if any(c.isdigit() for c in text) and text.lower() not in known
+                else text
+            )
         return "?"
 
     return " ".join(LITERAL.sub(replaced, sql).split())
@@ -62,7 +66,9 @@ def _path(home: Home) -> Path:
 
 def _digest(record: dict[str, Any]) -> str:
     body = {name: value for name, value in record.items() if name != "hash"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def append(home: Home, entry: dict[str, Any]) -> None:
@@ -78,7 +84,9 @@ def append(home: Home, entry: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:
-        raise RanvierError("The audit log cannot be written, so no query is answered; check the audit folder") from error
+        raise RanvierError(
+            "The audit log cannot be written, so no query is answered; check the audit folder"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         last = _last_record(handle)
@@ -89,7 +97,10 @@ def append(home: Home, entry: dict[str, Any]) -> None:
             "previous": last["hash"] if last else FIRST,
         }
         record["hash"] = _digest(record)
-        os.write(handle, (json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        os.write(
+            handle,
+            (json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n").encode(),
+        )
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -120,7 +131,9 @@ def verify(home: Home) -> list[str]:
         return []
     problems = []
     previous, number = FIRST, 0
-    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(
+        path.read_text(encoding="utf-8").splitlines(), 1
+    ):
         try:
             record = json.loads(line)
         except ValueError:
@@ -138,4 +151,8 @@ def verify(home: Home) -> list[str]:
 def entries(home: Home) -> list[dict[str, Any]]:
     """All records, oldest first."""
     path = _path(home)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )

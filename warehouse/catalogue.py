@@ -39,7 +39,9 @@ def sql_of(column: Column) -> str:
 
 
 def _where(table: Table) -> str:
-    return {"all": "", "shared": "where is_shared", "own": "", "own_shared": ""}[table.rows]
+    return {"all": "", "shared": "where is_shared", "own": "", "own_shared": ""}[
+        table.rows
+    ]
 
 
 def _tier_model(table: Table) -> str:
@@ -53,11 +55,20 @@ def _tier_model(table: Table) -> str:
 
 
 def _model_yaml(model: str, table: Table, alias: str | None) -> list[str]:
-    lines = [f"  - name: {model}", f"    description: {_quoted(table.description)}", "    config:"]
+    lines = [
+        f"  - name: {model}",
+        f"    description: {_quoted(table.description)}",
+        "    config:",
+    ]
     if alias:
         lines.append(f"      alias: {alias}")
     lines += ["      contract: {enforced: true}", "    data_tests:"]
-    lines += ["      - key:", "          arguments:", f"            columns: [{', '.join(table.key)}]", "    columns:"]
+    lines += [
+        "      - key:",
+        "          arguments:",
+        f"            columns: [{', '.join(table.key)}]",
+        "    columns:",
+    ]
     for column in table.columns:
         lines.append(f"      - name: {column.name}")
         lines.append(f"        data_type: {column.type}")
@@ -86,14 +97,22 @@ def _sources() -> str:
         groups.setdefault(name.split("__")[0], []).append(name)
     # dagster and dbt know a source by (source name, table name); the table names are the lake's folders.
     for group, names in sorted(groups.items()):
-        lines += [f"  - name: {group}", "    config:", "      meta:", "        external_location: >-"]
+        lines += [
+            f"  - name: {group}",
+            "    config:",
+            "      meta:",
+            "        external_location: >-",
+        ]
         lines.append(
             "          read_parquet('{{ env_var('RANVIER_LAKE') }}/{name}/*/*.parquet', union_by_name = true,"
             " hive_partitioning = false)"
         )
         lines.append("    tables:")
         for name in names:
-            lines += [f"      - name: {name}", f"        description: {_quoted(LAKE_TABLES[name].description)}"]
+            lines += [
+                f"      - name: {name}",
+                f"        description: {_quoted(LAKE_TABLES[name].description)}",
+            ]
     lines += [
         "  - name: reference",
         "    config:",
@@ -134,12 +153,26 @@ def _core(entity: Entity) -> str:
 
 
 def _macros(dictionary: Dictionary, policy: Policy) -> str:
-    lines = [f"{{# {NOTE} #}}", "{% macro columns_of(mart) -%}", "    {%- set columns = {"]
+    lines = [
+        f"{{# {NOTE} #}}",
+        "{% macro columns_of(mart) -%}",
+        "    {%- set columns = {",
+    ]
     for table in policy.tiers["steward"].values():
-        casts = ", ".join(_quoted(f"cast({c.source} as {c.type}) as {c.name}") for c in table.columns)
+        casts = ", ".join(
+            _quoted(f"cast({c.source} as {c.type}) as {c.name}") for c in table.columns
+        )
         lines.append(f'        "{table.name}": [{casts}],')
-    lines += ["    } -%}", "    {{ columns[mart] | join(',\\n    ') }}", "{%- endmacro %}", ""]
-    lines += ["{% macro variables_of(entity, relation) -%}", "    {%- set variables = {"]
+    lines += [
+        "    } -%}",
+        "    {{ columns[mart] | join(',\\n    ') }}",
+        "{%- endmacro %}",
+        "",
+    ]
+    lines += [
+        "{% macro variables_of(entity, relation) -%}",
+        "    {%- set variables = {",
+    ]
     for entity in dictionary.entities.values():
         names = ", ".join(f'"{v.name}"' for v in entity.stored_variables)
         lines.append(f'        "{entity.name}": [{names}],')
@@ -155,12 +188,26 @@ def _macros(dictionary: Dictionary, policy: Policy) -> str:
     ]
     for table in policy.tiers["site"].values():
         columns = ", ".join(
-            _quoted(sql_of(c)).replace('"cast({{ ', '"cast(" ~ ').replace(" }} as", ' ~ " as') for c in table.columns
+            _quoted(sql_of(c))
+            .replace('"cast({{ ', '"cast(" ~ ')
+            .replace(" }} as", ' ~ " as')
+            for c in table.columns
         )
-        where = {"all": "", "own": "own", "own_shared": "own_shared", "shared": "shared"}[table.rows]
-        lines.append(f'        ("{table.name}", "{table.source}", "{where}", [{columns}]),')
+        where = {
+            "all": "",
+            "own": "own",
+            "own_shared": "own_shared",
+            "shared": "shared",
+        }[table.rows]
+        lines.append(
+            f'        ("{table.name}", "{table.source}", "{where}", [{columns}]),'
+        )
     lines += ["    ] -%}", "    {{ return(tables) }}", "{%- endmacro %}", ""]
-    lines += ["{% macro wide_measures() -%}", f"    {{{{ return({list(policy.wide_measures)!r}) }}}}", "{%- endmacro %}"]
+    lines += [
+        "{% macro wide_measures() -%}",
+        f"    {{{{ return({list(policy.wide_measures)!r}) }}}}",
+        "{%- endmacro %}",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -176,13 +223,34 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
     ]
     for entity in dictionary.entities.values():
         lines += [f"## {entity.name}", "", entity.description, ""]
-        lines += ["| variable | type | unit | allowed | tier | as in registered | definition | source |"]
+        lines += [
+            "| variable | type | unit | allowed | tier | as in registered | definition | source |"
+        ]
         lines += ["|---|---|---|---|---|---|---|---|"]
         for v in entity.variables:
-            allowed = ", ".join(f"`{c}` {m}" for c, m in v.codes.items()) if v.codes else range_text(v)
-            as_seen = (v.generalise or "as it is") if v.tier in ("registered", "open") else "absent"
-            cells = [f"`{v.name}`", v.type, v.unit or "", allowed, v.tier, as_seen, v.definition, v.source]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            allowed = (
+                ", ".join(f"`{c}` {m}" for c, m in v.codes.items())
+                if v.codes
+                else range_text(v)
+            )
+            as_seen = (
+                (v.generalise or "as it is")
+                if v.tier in ("registered", "open")
+                else "absent"
+            )
+            cells = [
+                f"`{v.name}`",
+                v.type,
+                v.unit or "",
+                allowed,
+                v.tier,
+                as_seen,
+                v.definition,
+                v.source,
+            ]
+            lines.append(
+                "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            )
         lines.append("")
     return lines
 
@@ -195,10 +263,14 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
         "docs/catalogue/variables.md": "\n".join(_variable_rows(dictionary)),
     }
     for entity in dictionary.entities.values():
-        files[f"dbt_project/models/staging/registry/stg_registry__{entity.name}.sql"] = _staging(entity)
+        files[
+            f"dbt_project/models/staging/registry/stg_registry__{entity.name}.sql"
+        ] = _staging(entity)
         # What a patient allows is not "the newest good row": core_consent is written by hand and fails closed.
         if entity.name != "consent":
-            files[f"dbt_project/models/core/registry/core_{entity.name}.sql"] = _core(entity)
+            files[f"dbt_project/models/core/registry/core_{entity.name}.sql"] = _core(
+                entity
+            )
     marts = [f"# {NOTE}", "version: 2", "", "models:"]
     for table in policy.tiers["steward"].values():
         marts += _model_yaml(table.name, table, None)
@@ -207,12 +279,19 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
         lines = [f"# {NOTE}", "version: 2", "", "models:"]
         for table in policy.tiers[tier].values():
             lines += _model_yaml(f"{tier}__{table.name}", table, table.name)
-            files[f"dbt_project/models/tiers/{tier}/{tier}__{table.name}.sql"] = _tier_model(table)
+            files[f"dbt_project/models/tiers/{tier}/{tier}__{table.name}.sql"] = (
+                _tier_model(table)
+            )
         files[f"dbt_project/models/tiers/{tier}/_{tier}.yml"] = "\n".join(lines) + "\n"
     return files
 
 
-FOLDERS = ("models/staging/registry", "models/core/registry", "models/tiers/registered", "models/tiers/open")
+FOLDERS = (
+    "models/staging/registry",
+    "models/core/registry",
+    "models/tiers/registered",
+    "models/tiers/open",
+)
 
 
 def drift(root: Path = ROOT) -> list[str]:
@@ -221,9 +300,15 @@ def drift(root: Path = ROOT) -> list[str]:
     wrong = [
         name
         for name, text in files.items()
-        if not (root / name).exists() or (root / name).read_text(encoding="utf-8") != text
+        if not (root / name).exists()
+        or (root / name).read_text(encoding="utf-8") != text
     ]
-    there = {str(p.relative_to(root)) for f in FOLDERS for p in (root / "dbt_project" / f).glob("*") if p.is_file()}
+    there = {
+        str(p.relative_to(root))
+        for f in FOLDERS
+        for p in (root / "dbt_project" / f).glob("*")
+        if p.is_file()
+    }
     return sorted(wrong) + sorted(there - set(files))
 
 
@@ -240,14 +325,23 @@ def write(root: Path = ROOT) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write, or with `--check` compare; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m warehouse.catalogue", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit 1 when something differs")
+    parser = argparse.ArgumentParser(
+        prog="python -m warehouse.catalogue", description=__doc__
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only compare; exit 1 when something differs",
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     wrong = drift()
     if chosen.check:
         for name in wrong:
-            log.error("%s differs from the dictionary; run: python -m warehouse.catalogue", name)
+            log.error(
+                "%s differs from the dictionary; run: python -m warehouse.catalogue",
+                name,
+            )
         return 1 if wrong else 0
     write()
     log.info("%d files written", len(wrong))

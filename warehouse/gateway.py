@@ -53,7 +53,7 @@ FUNCTIONS = frozenset(
     concat_ws contains prefix suffix starts_with ends_with strpos instr position split_part string_split
     regexp_matches regexp_extract regexp_replace regexp_full_match levenshtein jaccard
     year month day quarter week dayofweek dayofyear isodow decade date_part datepart date_trunc datetrunc date_diff
-    datediff date_sub datesub age make_date strftime today current_date get_current_timestamp
+    datediff date_sub datesub age make_date to_days to_months to_years strftime today current_date get_current_timestamp
     coalesce nullif ifnull if isnull notnull constant_or_null typeof error_on_null
     list_value unnest list_contains list_has array_length list_sum list_avg list_min list_max list_sort list_distinct
     struct_pack struct_extract row array_extract list_extract element_at equi_width_bins
@@ -79,7 +79,18 @@ EXPRESSIONS = frozenset(
     }
 )
 NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE"})
-SOURCES = frozenset({"BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST", "COLUMN_DATA", "CTE", "SHOW_REF"})
+SOURCES = frozenset(
+    {
+        "BASE_TABLE",
+        "SUBQUERY",
+        "JOIN",
+        "EMPTY",
+        "EXPRESSION_LIST",
+        "COLUMN_DATA",
+        "CTE",
+        "SHOW_REF",
+    }
+)
 NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 
 
@@ -90,7 +101,9 @@ class Answer:
     its end, so that its process goes away.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: Any, seconds: float) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], reader: Any, seconds: float
+    ) -> None:
         self._process = process
         self._reader = reader
         self._seconds = seconds
@@ -117,20 +130,33 @@ class Answer:
 
     def _failure(self) -> QueryRefused:
         stderr = self._process.stderr
-        text = stderr.read().decode(errors="replace").strip() if stderr and not stderr.closed else ""
-        return QueryRefused(text or f"The query was stopped; it may take {self._seconds:g} s and {MEMORY} of memory")
+        text = (
+            stderr.read().decode(errors="replace").strip()
+            if stderr and not stderr.closed
+            else ""
+        )
+        return QueryRefused(
+            text
+            or f"The query was stopped; it may take {self._seconds:g} s and {MEMORY} of memory"
+        )
 
     def table(self) -> pa.Table:
         """All rows as one Arrow table."""
         if self._table is None:
-            self._table = pa.Table.from_batches(list(self.batches()), schema=self.schema)
+            self._table = pa.Table.from_batches(
+                list(self.batches()), schema=self.schema
+            )
         return self._table
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows as tuples of Python values."""
         table = self.table()
-        return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
+        return (
+            list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+            if table.num_columns
+            else []
+        )
 
     def close(self) -> None:
         """End the process, whether or not all rows were read."""
@@ -146,13 +172,21 @@ class Answer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
 
 def tier_file(
-    home: Home, tier: str, *, site: str | None = None, project: str | None = None, release: str | None = None
+    home: Home,
+    tier: str,
+    *,
+    site: str | None = None,
+    project: str | None = None,
+    release: str | None = None,
 ) -> Path:
     """File of a tier in a release, the current one by default.
 
@@ -164,17 +198,26 @@ def tier_file(
         There is no such release.
     """
     if tier == "controlled" or project is not None:
-        raise QueryRefused("This release has no project files; ask the registered tier, or the data manager")
+        raise QueryRefused(
+            "This release has no project files; ask the registered tier, or the data manager"
+        )
     if tier not in ("open", "registered", "steward", "site"):
-        raise QueryRefused(f"There is no tier {tier[:20]!r}; there are open, registered, steward and site")
+        raise QueryRefused(
+            f"There is no tier {tier[:20]!r}; there are open, registered, steward and site"
+        )
     if (tier == "site") != (site is not None):
-        raise QueryRefused("The tier site needs a site's code, and no other tier takes one; use: --tier site --site CODE")
+        raise QueryRefused(
+            "The tier site needs a site's code, and no other tier takes one; use: --tier site --site CODE"
+        )
     folder = releases.release_folder(home, release)
     if site is None:
         return folder / f"{tier}.duckdb"
     path = folder / "site" / f"{site}.duckdb"
     if not SITE_CODE.match(site) or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in (folder / "site").glob("*.duckdb"))) or "none"
+        known = (
+            ", ".join(sorted(p.stem for p in (folder / "site").glob("*.duckdb")))
+            or "none"
+        )
         raise QueryRefused(f"This release has no file for that site; it has: {known}")
     return path
 
@@ -209,7 +252,13 @@ def query(
     ReleaseError
         There is no such release.
     """
-    entry: dict[str, Any] = {"user": user, "tier": tier, "site": site, "project": project, "release": release}
+    entry: dict[str, Any] = {
+        "user": user,
+        "tier": tier,
+        "site": site,
+        "project": project,
+        "release": release,
+    }
     known: frozenset[str] = frozenset()
     process = None
     try:
@@ -225,14 +274,22 @@ def query(
     except (QueryRefused, ReleaseError) as error:
         _end(process)
         outcome = "refused" if isinstance(error, QueryRefused) else "no release"
-        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": outcome})
+        audit.append(
+            home, entry | {"statement": _logged(sql, known), "outcome": outcome}
+        )
         raise
     except pa.ArrowInvalid:
         _end(process)
-        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": "refused"})
-        raise QueryRefused(f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory") from None
+        audit.append(
+            home, entry | {"statement": _logged(sql, known), "outcome": "refused"}
+        )
+        raise QueryRefused(
+            f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory"
+        ) from None
     try:
-        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": "answered"})
+        audit.append(
+            home, entry | {"statement": _logged(sql, known), "outcome": "answered"}
+        )
     except RanvierError:
         _end(process)
         raise
@@ -254,7 +311,12 @@ def _start(path: Path, sql: str, seconds: float) -> subprocess.Popen[bytes]:
         raise QueryRefused(f"The statement is longer than {LONGEST} characters")
     root = str(Path(__file__).parent.parent)
     # Nothing of our environment is handed on: it may hold the secret behind the pseudonyms.
-    environment = {"PATH": os.defpath, "PYTHONPATH": root, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    environment = {
+        "PATH": os.defpath,
+        "PYTHONPATH": root,
+        "LC_ALL": "C.UTF-8",
+        "HOME": "/nonexistent",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "warehouse.gateway"],
         stdin=subprocess.PIPE,
@@ -265,7 +327,11 @@ def _start(path: Path, sql: str, seconds: float) -> subprocess.Popen[bytes]:
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(json.dumps({"path": str(path.resolve()), "sql": sql, "seconds": seconds}).encode())
+        process.stdin.write(
+            json.dumps(
+                {"path": str(path.resolve()), "sql": sql, "seconds": seconds}
+            ).encode()
+        )
         process.stdin.close()
     except BrokenPipeError:  # it is dead already; reading its first line says so
         pass
@@ -336,12 +402,16 @@ class _Checker:
 
     def _gather(self, node: Any) -> None:
         if isinstance(node, dict):
-            names = [entry["key"] for entry in (node.get("cte_map") or {}).get("map", [])]
+            names = [
+                entry["key"] for entry in (node.get("cte_map") or {}).get("map", [])
+            ]
             if node.get("type") == "CTE_NODE":
                 names.append(node["cte_name"])
             for name in names:
                 if not NAME.match(name.lower()) or name.lower() in self._catalogue:
-                    raise QueryRefused(f"A common table expression may not be called {name[:40]!r}; choose another name")
+                    raise QueryRefused(
+                        f"A common table expression may not be called {name[:40]!r}; choose another name"
+                    )
                 self._borrowed.add(name.lower())
             for value in node.values():
                 self._gather(value)
@@ -370,29 +440,44 @@ class _Checker:
 
     def _expression(self, node: dict[str, Any]) -> None:
         if node["class"] not in EXPRESSIONS:
-            raise QueryRefused(f"{str(node['class']).lower()} expressions are not answered")
+            raise QueryRefused(
+                f"{str(node['class']).lower()} expressions are not answered"
+            )
         if node["class"] == "STAR" and node.get("columns"):
             raise QueryRefused("columns(...) is not answered; name the columns")
         name = str(node.get("function_name") or "").lower()
-        if name and (name not in FUNCTIONS or node.get("catalog") or node.get("schema") not in ("", "main", None)):
+        if name and (
+            name not in FUNCTIONS
+            or node.get("catalog")
+            or node.get("schema") not in ("", "main", None)
+        ):
             raise QueryRefused(f"The function {name[:40]} is not answered here")
 
     def _source(self, node: dict[str, Any]) -> None:
         kind = node["type"]
         if kind == "TABLE_FUNCTION":
             name = str((node.get("function") or {}).get("function_name"))[:40]
-            raise QueryRefused(f"The table function {name} is not answered; ask the tables of this tier")
+            raise QueryRefused(
+                f"The table function {name} is not answered; ask the tables of this tier"
+            )
         if kind not in SOURCES:
             raise QueryRefused(f"{str(kind).lower()} is not answered")
         if kind == "SHOW_REF":
-            if node.get("query") is None and node.get("table_name") not in ('"tables"', "tables"):
-                raise QueryRefused("Of SHOW, only `show tables` and `describe TABLE` are answered")
+            if node.get("query") is None and node.get("table_name") not in (
+                '"tables"',
+                "tables",
+            ):
+                raise QueryRefused(
+                    "Of SHOW, only `show tables` and `describe TABLE` are answered"
+                )
             return
         if kind != "BASE_TABLE":
             return
         name = str(node["table_name"])
         if node.get("catalog_name") or node.get("schema_name") not in ("", "main"):
-            raise QueryRefused("Name tables without catalogue and schema; other catalogues are not answered")
+            raise QueryRefused(
+                "Name tables without catalogue and schema; other catalogues are not answered"
+            )
         if node.get("at_clause"):
             raise QueryRefused("AT is not answered; choose a release instead")
         if name.lower() not in self._tables | self._borrowed:
@@ -402,7 +487,9 @@ class _Checker:
 def _no_table(name: str, tables: set[str]) -> str:
     near = difflib.get_close_matches(name.lower(), sorted(tables), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"This tier has no table {name[:60]!r}{hint} It has: {', '.join(sorted(tables))}".replace("' It", "'. It")
+    return f"This tier has no table {name[:60]!r}{hint} It has: {', '.join(sorted(tables))}".replace(
+        "' It", "'. It"
+    )
 
 
 def _explained(error: duckdb.Error, columns: dict[str, set[str]]) -> str:
@@ -413,7 +500,10 @@ def _explained(error: duckdb.Error, columns: dict[str, set[str]]) -> str:
         return f"The query needs more than {MEMORY} of memory; ask for less at once"
     text = str(error).splitlines()[0]
     text = re.sub(r"^\w[\w ]* Error: ", "", text)
-    missing = re.search(r'column "?([^"\s]+)"? (?:not found|that)|have a column named "?([^"\s]+?)"?(?:$|\s|!)', text)
+    missing = re.search(
+        r'column "?([^"\s]+)"? (?:not found|that)|have a column named "?([^"\s]+?)"?(?:$|\s|!)',
+        text,
+    )
     if missing is None:
         return text[:300]
     name = (missing.group(1) or missing.group(2)).split(".")[-1]
@@ -421,7 +511,9 @@ def _explained(error: duckdb.Error, columns: dict[str, set[str]]) -> str:
     near = difflib.get_close_matches(name.lower(), everywhere, n=1, cutoff=0.5)
     if not near:
         return f"No table of the query has a column {name!r}; see: describe TABLE"
-    where = ", ".join(sorted(table for table, held in columns.items() if near[0] in held))
+    where = ", ".join(
+        sorted(table for table, held in columns.items() if near[0] in held)
+    )
     return f"No table of the query has a column {name!r}; did you mean {near[0]} (in {where})?"
 
 
@@ -466,15 +558,25 @@ def serve(request: dict[str, Any], out: IO[bytes]) -> int:
         " and table_catalog = current_database()"
     ).fetchall():
         columns.setdefault(table, set()).add(column)
-    own = {row[0] for row in db.execute("select table_name from duckdb_tables() where not internal").fetchall()}
+    own = {
+        row[0]
+        for row in db.execute(
+            "select table_name from duckdb_tables() where not internal"
+        ).fetchall()
+    }
     columns = {table: held for table, held in columns.items() if table in own}
-    catalogue = {row[0].lower() for row in db.execute("select view_name from duckdb_views()").fetchall()}
+    catalogue = {
+        row[0].lower()
+        for row in db.execute("select view_name from duckdb_views()").fetchall()
+    }
     names = set(columns) | {column for held in columns.values() for column in held}
     timer = threading.Timer(request["seconds"], db.interrupt)
     timer.daemon = True
     timer.start()
     try:
-        row = db.execute("select json_serialize_sql(?::varchar)", [request["sql"]]).fetchone()
+        row = db.execute(
+            "select json_serialize_sql(?::varchar)", [request["sql"]]
+        ).fetchone()
         check(json.loads(row[0]) if row else {"error": True}, set(columns), catalogue)
         reader = db.execute(request["sql"]).to_arrow_reader(BATCH_ROWS)
         first = next(iter(reader), None)

@@ -40,14 +40,30 @@ class Lake:
 
 def frame(table: str, rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     schema = schema_of(table)
-    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+    return pl.DataFrame(
+        [{name: row.get(name) for name in schema} for row in rows], schema=schema
+    )
 
 
-def put(home: Home, table: str, rows: list[dict[str, Any]], site: str, delivery: str | None = None) -> None:
-    lake.write_part(home, table, frame(table, [{"site_code": site} | r for r in rows]), site, delivery)
+def put(
+    home: Home,
+    table: str,
+    rows: list[dict[str, Any]],
+    site: str,
+    delivery: str | None = None,
+) -> None:
+    lake.write_part(
+        home,
+        table,
+        frame(table, [{"site_code": site} | r for r in rows]),
+        site,
+        delivery,
+    )
 
 
-def delivery_row(site: str, delivery: str, status: str = "read", hours: int = 0) -> dict[str, Any]:
+def delivery_row(
+    site: str, delivery: str, status: str = "read", hours: int = 0
+) -> dict[str, Any]:
     return {
         "delivery_key": delivery,
         "display_name": "2026-11",
@@ -79,7 +95,15 @@ def make_lake(root: Path) -> Lake:
         delivery = key("dlv")
         made.deliveries[site] = [delivery]
         tables: dict[str, list[dict[str, Any]]] = {
-            name: [] for name in ("patient", "visit", "relapse", "treatment", "mri_session", "consent")
+            name: []
+            for name in (
+                "patient",
+                "visit",
+                "relapse",
+                "treatment",
+                "mri_session",
+                "consent",
+            )
         }
         series, measures, verdicts, findings = [], [], [], []
         for index, state in enumerate(STATES):
@@ -88,7 +112,12 @@ def make_lake(root: Path) -> Lake:
             keep.add(subject)
             (made.hidden if state == "no_imaging" else keep).update({session, image})
             made.by_state[f"{site}/{state}"] = subject
-            base = {"delivery_key": delivery, "subject_key": subject, "file_number": 1, "source_row": index + 2}
+            base = {
+                "delivery_key": delivery,
+                "subject_key": subject,
+                "file_number": 1,
+                "source_row": index + 2,
+            }
             row = lambda **values: base | {"row_key": secrets.token_hex(12)} | values  # noqa: E731
             tables["patient"].append(
                 row(
@@ -101,10 +130,26 @@ def make_lake(root: Path) -> Lake:
             )
             for visit in range(3):
                 when = date(2022 + visit, 6, 11 + index)
-                tables["visit"].append(row(visit_date=when, visit_type="clinic", edss=2.0 + visit / 2, sdmt_score=50))
-            tables["relapse"].append(row(relapse_date=date(2021, 2, 3), relapse_severity="mild"))
-            tables["treatment"].append(row(dmt="ocrelizumab" if index % 2 else "natalizumab", start_date=date(2020, 1, 9)))
-            tables["mri_session"].append(row(mri_date=date(2023, 6, 20), mri_region="brain", t2_lesion_count=12))
+                tables["visit"].append(
+                    row(
+                        visit_date=when,
+                        visit_type="clinic",
+                        edss=2.0 + visit / 2,
+                        sdmt_score=50,
+                    )
+                )
+            tables["relapse"].append(
+                row(relapse_date=date(2021, 2, 3), relapse_severity="mild")
+            )
+            tables["treatment"].append(
+                row(
+                    dmt="ocrelizumab" if index % 2 else "natalizumab",
+                    start_date=date(2020, 1, 9),
+                )
+            )
+            tables["mri_session"].append(
+                row(mri_date=date(2023, 6, 20), mri_region="brain", t2_lesion_count=12)
+            )
             if state != "no_consent_row":
                 tables["consent"].append(
                     row(
@@ -112,7 +157,9 @@ def make_lake(root: Path) -> Lake:
                         is_registry_consented=True,
                         is_imaging_consented=state != "no_imaging",
                         is_research_sharing_consented=state != "not_shared",
-                        withdrawal_date=date(2026, 10, 1) if state == "withdrawn" else None,
+                        withdrawal_date=date(2026, 10, 1)
+                        if state == "withdrawn"
+                        else None,
                     )
                 )
             series.append(
@@ -171,9 +218,16 @@ def make_lake(root: Path) -> Lake:
                     "last_seen_datetime": NOW,
                 }
             )
-        refused = series[0] | {"series_key": key("ser"), "status": "refused", "reason_code": "unreadable"}
+        refused = series[0] | {
+            "series_key": key("ser"),
+            "status": "refused",
+            "reason_code": "unreadable",
+        }
         melon = series[1] | {"series_key": key("ser")}
-        verdicts.append(verdicts[0] | {"series_key": melon["series_key"], "verdict": "fail", "is_refused": True})
+        verdicts.append(
+            verdicts[0]
+            | {"series_key": melon["series_key"], "verdict": "fail", "is_refused": True}
+        )
         made.hidden |= {refused["series_key"], melon["series_key"]}
         put(home, "raw_lake__delivery", [delivery_row(site, delivery)], site, delivery)
         for name, rows in tables.items():
