@@ -53,9 +53,7 @@ def accept(
     rows = []
     for key in dict.fromkeys(delivery_keys):
         if key not in status:
-            raise DeliveryError(
-                f"Delivery {key} of {site_code} was never received, so it cannot be accepted"
-            )
+            raise DeliveryError(f"Delivery {key} of {site_code} was never received, so it cannot be accepted")
         comes_back = key in dropped and key in replaced
         if status[key] == "unreadable" or (key in places and not comes_back):
             continue
@@ -73,6 +71,4 @@ def accept(
         .otherwise(pl.col("supersedes_delivery_key"))
         .alias("supersedes_delivery_key")
     )
-    lake.write_part(
-        home, table, pl.concat([kept, added]).sort("sequence_number"), site_code
-    )
+    lake.write_part(home, table, pl.concat([kept, added]).sort("sequence_number"), site_code)

@@ -50,11 +50,7 @@ def without_literals(sql: str, known: frozenset[str] = frozenset()) -> str:
         if match.group("quoted"):
             return text if text[1:-1].lower() in known else "?"
         if match.group("word"):
-            return (
-                "?"
-                if any(c.isdigit() for c in text) and text.lower() not in known
-                else text
-            )
+            return "?" if any(c.isdigit() for c in text) and text.lower() not in known else text
         return "?"
 
     return " ".join(LITERAL.sub(replaced, sql).split())
@@ -66,9 +62,7 @@ def _path(home: Home) -> Path:
 
 def _digest(record: dict[str, Any]) -> str:
     body = {name: value for name, value in record.items() if name != "hash"}
-    return hashlib.sha256(
-        json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def append(home: Home, entry: dict[str, Any]) -> None:
@@ -131,9 +125,7 @@ def verify(home: Home) -> list[str]:
         return []
     problems = []
     previous, number = FIRST, 0
-    for line_number, line in enumerate(
-        path.read_text(encoding="utf-8").splitlines(), 1
-    ):
+    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             record = json.loads(line)
         except ValueError:
@@ -151,8 +143,4 @@ def verify(home: Home) -> list[str]:
 def entries(home: Home) -> list[dict[str, Any]]:
     """All records, oldest first."""
     path = _path(home)
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -39,9 +39,7 @@ def sql_of(column: Column) -> str:
 
 
 def _where(table: Table) -> str:
-    return {"all": "", "shared": "where is_shared", "own": "", "own_shared": ""}[
-        table.rows
-    ]
+    return {"all": "", "shared": "where is_shared", "own": "", "own_shared": ""}[table.rows]
 
 
 def _tier_model(table: Table) -> str:
@@ -159,9 +157,7 @@ def _macros(dictionary: Dictionary, policy: Policy) -> str:
         "    {%- set columns = {",
     ]
     for table in policy.tiers["steward"].values():
-        casts = ", ".join(
-            _quoted(f"cast({c.source} as {c.type}) as {c.name}") for c in table.columns
-        )
+        casts = ", ".join(_quoted(f"cast({c.source} as {c.type}) as {c.name}") for c in table.columns)
         lines.append(f'        "{table.name}": [{casts}],')
     lines += [
         "    } -%}",
@@ -188,10 +184,7 @@ def _macros(dictionary: Dictionary, policy: Policy) -> str:
     ]
     for table in policy.tiers["site"].values():
         columns = ", ".join(
-            _quoted(sql_of(c))
-            .replace('"cast({{ ', '"cast(" ~ ')
-            .replace(" }} as", ' ~ " as')
-            for c in table.columns
+            _quoted(sql_of(c)).replace('"cast({{ ', '"cast(" ~ ').replace(" }} as", ' ~ " as') for c in table.columns
         )
         where = {
             "all": "",
@@ -199,9 +192,7 @@ def _macros(dictionary: Dictionary, policy: Policy) -> str:
             "own_shared": "own_shared",
             "shared": "shared",
         }[table.rows]
-        lines.append(
-            f'        ("{table.name}", "{table.source}", "{where}", [{columns}]),'
-        )
+        lines.append(f'        ("{table.name}", "{table.source}", "{where}", [{columns}]),')
     lines += ["    ] -%}", "    {{ return(tables) }}", "{%- endmacro %}", ""]
     lines += [
         "{% macro wide_measures() -%}",
@@ -223,21 +214,11 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
     ]
     for entity in dictionary.entities.values():
         lines += [f"## {entity.name}", "", entity.description, ""]
-        lines += [
-            "| variable | type | unit | allowed | tier | as in registered | definition | source |"
-        ]
+        lines += ["| variable | type | unit | allowed | tier | as in registered | definition | source |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         for v in entity.variables:
-            allowed = (
-                ", ".join(f"`{c}` {m}" for c, m in v.codes.items())
-                if v.codes
-                else range_text(v)
-            )
-            as_seen = (
-                (v.generalise or "as it is")
-                if v.tier in ("registered", "open")
-                else "absent"
-            )
+            allowed = ", ".join(f"`{c}` {m}" for c, m in v.codes.items()) if v.codes else range_text(v)
+            as_seen = (v.generalise or "as it is") if v.tier in ("registered", "open") else "absent"
             cells = [
                 f"`{v.name}`",
                 v.type,
@@ -248,9 +229,7 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
                 v.definition,
                 v.source,
             ]
-            lines.append(
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-            )
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return lines
 
@@ -263,14 +242,10 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
         "docs/catalogue/variables.md": "\n".join(_variable_rows(dictionary)),
     }
     for entity in dictionary.entities.values():
-        files[
-            f"dbt_project/models/staging/registry/stg_registry__{entity.name}.sql"
-        ] = _staging(entity)
+        files[f"dbt_project/models/staging/registry/stg_registry__{entity.name}.sql"] = _staging(entity)
         # What a patient allows is not "the newest good row": core_consent is written by hand and fails closed.
         if entity.name != "consent":
-            files[f"dbt_project/models/core/registry/core_{entity.name}.sql"] = _core(
-                entity
-            )
+            files[f"dbt_project/models/core/registry/core_{entity.name}.sql"] = _core(entity)
     marts = [f"# {NOTE}", "version: 2", "", "models:"]
     for table in policy.tiers["steward"].values():
         marts += _model_yaml(table.name, table, None)
@@ -279,9 +254,7 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
         lines = [f"# {NOTE}", "version: 2", "", "models:"]
         for table in policy.tiers[tier].values():
             lines += _model_yaml(f"{tier}__{table.name}", table, table.name)
-            files[f"dbt_project/models/tiers/{tier}/{tier}__{table.name}.sql"] = (
-                _tier_model(table)
-            )
+            files[f"dbt_project/models/tiers/{tier}/{tier}__{table.name}.sql"] = _tier_model(table)
         files[f"dbt_project/models/tiers/{tier}/_{tier}.yml"] = "\n".join(lines) + "\n"
     return files
 
@@ -300,15 +273,9 @@ def drift(root: Path = ROOT) -> list[str]:
     wrong = [
         name
         for name, text in files.items()
-        if not (root / name).exists()
-        or (root / name).read_text(encoding="utf-8") != text
+        if not (root / name).exists() or (root / name).read_text(encoding="utf-8") != text
     ]
-    there = {
-        str(p.relative_to(root))
-        for f in FOLDERS
-        for p in (root / "dbt_project" / f).glob("*")
-        if p.is_file()
-    }
+    there = {str(p.relative_to(root)) for f in FOLDERS for p in (root / "dbt_project" / f).glob("*") if p.is_file()}
     return sorted(wrong) + sorted(there - set(files))
 
 
@@ -325,9 +292,7 @@ def write(root: Path = ROOT) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write, or with `--check` compare; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m warehouse.catalogue", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m warehouse.catalogue", description=__doc__)
     parser.add_argument(
         "--check",
         action="store_true",

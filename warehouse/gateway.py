@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 import duckdb
 import pyarrow as pa
@@ -39,25 +39,7 @@ BATCH_ROWS = 10_000
 # Everything an analyst needs of aggregates, numbers, texts, dates and windows; nothing that reads files, settings, other
 # catalogues, makes rows or texts without bound, or runs SQL from a text.
 FUNCTIONS = frozenset(
-    """
-    count count_star sum avg min max median mode stddev stddev_pop stddev_samp variance var_pop var_samp quantile
-    quantile_cont quantile_disc mad skewness kurtosis corr covar_pop covar_samp regr_slope regr_intercept regr_r2
-    regr_count any_value first last arg_min arg_max min_by max_by bool_and bool_or approx_count_distinct
-    approx_quantile string_agg listagg group_concat list array_agg histogram count_if countif sum_no_overflow entropy
-    grouping grouping_id product geomean geometric_mean fsum favg
-    row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
-    + - * / // % ** ^ || & | ~~ !~~ ~~* !~~* ~~~ like_escape not_like_escape ilike_escape not_ilike_escape
-    abs ceil ceiling floor round trunc sign sqrt cbrt exp ln log log2 log10 power pow greatest least mod fmod divide
-    add subtract multiply sin cos tan asin acos atan atan2 degrees radians pi isnan isinf isfinite even
-    lower upper lcase ucase trim ltrim rtrim length len strlen substring substr left right replace reverse concat
-    concat_ws contains prefix suffix starts_with ends_with strpos instr position split_part string_split
-    regexp_matches regexp_extract regexp_replace regexp_full_match levenshtein jaccard
-    year month day quarter week dayofweek dayofyear isodow decade date_part datepart date_trunc datetrunc date_diff
-    datediff date_sub datesub age make_date to_days to_months to_years strftime today current_date get_current_timestamp
-    coalesce nullif ifnull if isnull notnull constant_or_null typeof error_on_null
-    list_value unnest list_contains list_has array_length list_sum list_avg list_min list_max list_sort list_distinct
-    struct_pack struct_extract row array_extract list_extract element_at equi_width_bins
-    """.split()
+    ["count", "count_star", "sum", "avg", "min", "max", "median", "mode", "stddev", "stddev_pop", "stddev_samp", "variance", "var_pop", "var_samp", "quantile", "quantile_cont", "quantile_disc", "mad", "skewness", "kurtosis", "corr", "covar_pop", "covar_samp", "regr_slope", "regr_intercept", "regr_r2", "regr_count", "any_value", "first", "last", "arg_min", "arg_max", "min_by", "max_by", "bool_and", "bool_or", "approx_count_distinct", "approx_quantile", "string_agg", "listagg", "group_concat", "list", "array_agg", "histogram", "count_if", "countif", "sum_no_overflow", "entropy", "grouping", "grouping_id", "product", "geomean", "geometric_mean", "fsum", "favg", "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value", "nth_value", "+", "-", "*", "/", "//", "%", "**", "^", "||", "&", "|", "~~", "!~~", "~~*", "!~~*", "~~~", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape", "abs", "ceil", "ceiling", "floor", "round", "trunc", "sign", "sqrt", "cbrt", "exp", "ln", "log", "log2", "log10", "power", "pow", "greatest", "least", "mod", "fmod", "divide", "add", "subtract", "multiply", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "degrees", "radians", "pi", "isnan", "isinf", "isfinite", "even", "lower", "upper", "lcase", "ucase", "trim", "ltrim", "rtrim", "length", "len", "strlen", "substring", "substr", "left", "right", "replace", "reverse", "concat", "concat_ws", "contains", "prefix", "suffix", "starts_with", "ends_with", "strpos", "instr", "position", "split_part", "string_split", "regexp_matches", "regexp_extract", "regexp_replace", "regexp_full_match", "levenshtein", "jaccard", "year", "month", "day", "quarter", "week", "dayofweek", "dayofyear", "isodow", "decade", "date_part", "datepart", "date_trunc", "datetrunc", "date_diff", "datediff", "date_sub", "datesub", "age", "make_date", "to_days", "to_months", "to_years", "strftime", "today", "current_date", "get_current_timestamp", "coalesce", "nullif", "ifnull", "if", "isnull", "notnull", "constant_or_null", "typeof", "error_on_null", "list_value", "unnest", "list_contains", "list_has", "array_length", "list_sum", "list_avg", "list_min", "list_max", "list_sort", "list_distinct", "struct_pack", "struct_extract", "row", "array_extract", "list_extract", "element_at", "equi_width_bins"]
 )
 EXPRESSIONS = frozenset(
     {
@@ -101,9 +83,7 @@ class Answer:
     its end, so that its process goes away.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], reader: Any, seconds: float
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], reader: Any, seconds: float) -> None:
         self._process = process
         self._reader = reader
         self._seconds = seconds
@@ -130,33 +110,20 @@ class Answer:
 
     def _failure(self) -> QueryRefused:
         stderr = self._process.stderr
-        text = (
-            stderr.read().decode(errors="replace").strip()
-            if stderr and not stderr.closed
-            else ""
-        )
-        return QueryRefused(
-            text
-            or f"The query was stopped; it may take {self._seconds:g} s and {MEMORY} of memory"
-        )
+        text = stderr.read().decode(errors="replace").strip() if stderr and not stderr.closed else ""
+        return QueryRefused(text or f"The query was stopped; it may take {self._seconds:g} s and {MEMORY} of memory")
 
     def table(self) -> pa.Table:
         """All rows as one Arrow table."""
         if self._table is None:
-            self._table = pa.Table.from_batches(
-                list(self.batches()), schema=self.schema
-            )
+            self._table = pa.Table.from_batches(list(self.batches()), schema=self.schema)
         return self._table
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows as tuples of Python values."""
         table = self.table()
-        return (
-            list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-            if table.num_columns
-            else []
-        )
+        return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
 
     def close(self) -> None:
         """End the process, whether or not all rows were read."""
@@ -168,7 +135,7 @@ class Answer:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -198,13 +165,9 @@ def tier_file(
         There is no such release.
     """
     if tier == "controlled" or project is not None:
-        raise QueryRefused(
-            "This release has no project files; ask the registered tier, or the data manager"
-        )
+        raise QueryRefused("This release has no project files; ask the registered tier, or the data manager")
     if tier not in ("open", "registered", "steward", "site"):
-        raise QueryRefused(
-            f"There is no tier {tier[:20]!r}; there are open, registered, steward and site"
-        )
+        raise QueryRefused(f"There is no tier {tier[:20]!r}; there are open, registered, steward and site")
     if (tier == "site") != (site is not None):
         raise QueryRefused(
             "The tier site needs a site's code, and no other tier takes one; use: --tier site --site CODE"
@@ -214,10 +177,7 @@ def tier_file(
         return folder / f"{tier}.duckdb"
     path = folder / "site" / f"{site}.duckdb"
     if not SITE_CODE.match(site) or not path.is_file():
-        known = (
-            ", ".join(sorted(p.stem for p in (folder / "site").glob("*.duckdb")))
-            or "none"
-        )
+        known = ", ".join(sorted(p.stem for p in (folder / "site").glob("*.duckdb"))) or "none"
         raise QueryRefused(f"This release has no file for that site; it has: {known}")
     return path
 
@@ -274,22 +234,14 @@ def query(
     except (QueryRefused, ReleaseError) as error:
         _end(process)
         outcome = "refused" if isinstance(error, QueryRefused) else "no release"
-        audit.append(
-            home, entry | {"statement": _logged(sql, known), "outcome": outcome}
-        )
+        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": outcome})
         raise
     except pa.ArrowInvalid:
         _end(process)
-        audit.append(
-            home, entry | {"statement": _logged(sql, known), "outcome": "refused"}
-        )
-        raise QueryRefused(
-            f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory"
-        ) from None
+        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": "refused"})
+        raise QueryRefused(f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory") from None
     try:
-        audit.append(
-            home, entry | {"statement": _logged(sql, known), "outcome": "answered"}
-        )
+        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": "answered"})
     except RanvierError:
         _end(process)
         raise
@@ -327,11 +279,7 @@ def _start(path: Path, sql: str, seconds: float) -> subprocess.Popen[bytes]:
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(
-            json.dumps(
-                {"path": str(path.resolve()), "sql": sql, "seconds": seconds}
-            ).encode()
-        )
+        process.stdin.write(json.dumps({"path": str(path.resolve()), "sql": sql, "seconds": seconds}).encode())
         process.stdin.close()
     except BrokenPipeError:  # it is dead already; reading its first line says so
         pass
@@ -402,9 +350,7 @@ class _Checker:
 
     def _gather(self, node: Any) -> None:
         if isinstance(node, dict):
-            names = [
-                entry["key"] for entry in (node.get("cte_map") or {}).get("map", [])
-            ]
+            names = [entry["key"] for entry in (node.get("cte_map") or {}).get("map", [])]
             if node.get("type") == "CTE_NODE":
                 names.append(node["cte_name"])
             for name in names:
@@ -440,26 +386,18 @@ class _Checker:
 
     def _expression(self, node: dict[str, Any]) -> None:
         if node["class"] not in EXPRESSIONS:
-            raise QueryRefused(
-                f"{str(node['class']).lower()} expressions are not answered"
-            )
+            raise QueryRefused(f"{str(node['class']).lower()} expressions are not answered")
         if node["class"] == "STAR" and node.get("columns"):
             raise QueryRefused("columns(...) is not answered; name the columns")
         name = str(node.get("function_name") or "").lower()
-        if name and (
-            name not in FUNCTIONS
-            or node.get("catalog")
-            or node.get("schema") not in ("", "main", None)
-        ):
+        if name and (name not in FUNCTIONS or node.get("catalog") or node.get("schema") not in ("", "main", None)):
             raise QueryRefused(f"The function {name[:40]} is not answered here")
 
     def _source(self, node: dict[str, Any]) -> None:
         kind = node["type"]
         if kind == "TABLE_FUNCTION":
             name = str((node.get("function") or {}).get("function_name"))[:40]
-            raise QueryRefused(
-                f"The table function {name} is not answered; ask the tables of this tier"
-            )
+            raise QueryRefused(f"The table function {name} is not answered; ask the tables of this tier")
         if kind not in SOURCES:
             raise QueryRefused(f"{str(kind).lower()} is not answered")
         if kind == "SHOW_REF":
@@ -467,17 +405,13 @@ class _Checker:
                 '"tables"',
                 "tables",
             ):
-                raise QueryRefused(
-                    "Of SHOW, only `show tables` and `describe TABLE` are answered"
-                )
+                raise QueryRefused("Of SHOW, only `show tables` and `describe TABLE` are answered")
             return
         if kind != "BASE_TABLE":
             return
         name = str(node["table_name"])
         if node.get("catalog_name") or node.get("schema_name") not in ("", "main"):
-            raise QueryRefused(
-                "Name tables without catalogue and schema; other catalogues are not answered"
-            )
+            raise QueryRefused("Name tables without catalogue and schema; other catalogues are not answered")
         if node.get("at_clause"):
             raise QueryRefused("AT is not answered; choose a release instead")
         if name.lower() not in self._tables | self._borrowed:
@@ -487,9 +421,7 @@ class _Checker:
 def _no_table(name: str, tables: set[str]) -> str:
     near = difflib.get_close_matches(name.lower(), sorted(tables), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"This tier has no table {name[:60]!r}{hint} It has: {', '.join(sorted(tables))}".replace(
-        "' It", "'. It"
-    )
+    return f"This tier has no table {name[:60]!r}{hint} It has: {', '.join(sorted(tables))}".replace("' It", "'. It")
 
 
 def _explained(error: duckdb.Error, columns: dict[str, set[str]]) -> str:
@@ -511,9 +443,7 @@ def _explained(error: duckdb.Error, columns: dict[str, set[str]]) -> str:
     near = difflib.get_close_matches(name.lower(), everywhere, n=1, cutoff=0.5)
     if not near:
         return f"No table of the query has a column {name!r}; see: describe TABLE"
-    where = ", ".join(
-        sorted(table for table, held in columns.items() if near[0] in held)
-    )
+    where = ", ".join(sorted(table for table, held in columns.items() if near[0] in held))
     return f"No table of the query has a column {name!r}; did you mean {near[0]} (in {where})?"
 
 
@@ -558,25 +488,15 @@ def serve(request: dict[str, Any], out: IO[bytes]) -> int:
         " and table_catalog = current_database()"
     ).fetchall():
         columns.setdefault(table, set()).add(column)
-    own = {
-        row[0]
-        for row in db.execute(
-            "select table_name from duckdb_tables() where not internal"
-        ).fetchall()
-    }
+    own = {row[0] for row in db.execute("select table_name from duckdb_tables() where not internal").fetchall()}
     columns = {table: held for table, held in columns.items() if table in own}
-    catalogue = {
-        row[0].lower()
-        for row in db.execute("select view_name from duckdb_views()").fetchall()
-    }
+    catalogue = {row[0].lower() for row in db.execute("select view_name from duckdb_views()").fetchall()}
     names = set(columns) | {column for held in columns.values() for column in held}
     timer = threading.Timer(request["seconds"], db.interrupt)
     timer.daemon = True
     timer.start()
     try:
-        row = db.execute(
-            "select json_serialize_sql(?::varchar)", [request["sql"]]
-        ).fetchone()
+        row = db.execute("select json_serialize_sql(?::varchar)", [request["sql"]]).fetchone()
         check(json.loads(row[0]) if row else {"error": True}, set(columns), catalogue)
         reader = db.execute(request["sql"]).to_arrow_reader(BATCH_ROWS)
         first = next(iter(reader), None)

@@ -150,23 +150,17 @@ def _visible(variable: Variable, up_to: str) -> bool:
     return variable.tier != "none" and TRUST.index(variable.tier) <= TRUST.index(up_to)
 
 
-def _dictionary_columns(
-    dictionary: Dictionary, entities: list[str], tier: TierSpec, is_coarse: bool
-) -> list[Column]:
+def _dictionary_columns(dictionary: Dictionary, entities: list[str], tier: TierSpec, is_coarse: bool) -> list[Column]:
     columns = []
     for entity in entities:
         for variable in dictionary.entities[entity].stored_variables:
             if not _visible(variable, tier.variables_up_to):
                 continue
             if is_coarse and variable.type == "date" and variable.generalise != "year":
-                raise DictionaryError(
-                    f"{variable.name} is an exact date, and the dictionary lets {tier.name} see it"
-                )
+                raise DictionaryError(f"{variable.name} is an exact date, and the dictionary lets {tier.name} see it")
             is_year = is_coarse and variable.generalise == "year"
             if is_coarse and variable.generalise and not is_year:
-                raise DictionaryError(
-                    f"{tier.name} has no column for {variable.name} as {variable.generalise}"
-                )
+                raise DictionaryError(f"{tier.name} has no column for {variable.name} as {variable.generalise}")
             columns.append(
                 Column(
                     name=year_name(variable.name) if is_year else variable.name,
@@ -194,17 +188,13 @@ def _table(
 ) -> Table:
     source = spec.source or name
     if source not in marts:
-        raise DictionaryError(
-            f"Tier {tier.name} names the table {source}, which marts.yaml does not have"
-        )
+        raise DictionaryError(f"Tier {tier.name} names the table {source}, which marts.yaml does not have")
     mart = marts[source]
     columns = []
     for column, how in spec.columns.items():
         declared = mart.columns.get(column)
         if declared is None:
-            raise DictionaryError(
-                f"Tier {tier.name} names {source}.{column}, which marts.yaml does not have"
-            )
+            raise DictionaryError(f"Tier {tier.name} names {source}.{column}, which marts.yaml does not have")
         is_year = how == "year"
         columns.append(
             Column(
@@ -216,24 +206,14 @@ def _table(
             )
         )
     if unknown := set(spec.variables) - set(mart.variables):
-        raise DictionaryError(
-            f"Tier {tier.name} names variables of {sorted(unknown)}, which {source} does not hold"
-        )
-    columns += _dictionary_columns(
-        dictionary, spec.variables, tier, is_coarse=tier.variables_up_to != "steward"
-    )
+        raise DictionaryError(f"Tier {tier.name} names variables of {sorted(unknown)}, which {source} does not hold")
+    columns += _dictionary_columns(dictionary, spec.variables, tier, is_coarse=tier.variables_up_to != "steward")
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
-        raise DictionaryError(
-            f"Tier {tier.name} would give {name} two columns of one name"
-        )
+        raise DictionaryError(f"Tier {tier.name} would give {name} two columns of one name")
     if missing := set(mart.key) - set(names):
-        raise DictionaryError(
-            f"Tier {tier.name} leaves out {sorted(missing)}, the key of {name}"
-        )
-    return Table(
-        name, source, spec.rows, mart.description, tuple(mart.key), tuple(columns)
-    )
+        raise DictionaryError(f"Tier {tier.name} leaves out {sorted(missing)}, the key of {name}")
+    return Table(name, source, spec.rows, mart.description, tuple(mart.key), tuple(columns))
 
 
 @lru_cache(maxsize=4)
@@ -248,10 +228,7 @@ def load_policy(folder: Path = FOLDER) -> Policy:
     """
     dictionary = load_dictionary()
     raw = _read(folder / "marts.yaml")
-    marts = {
-        name: _parse(MartSpec, spec, folder / "marts.yaml")
-        for name, spec in raw["tables"].items()
-    }
+    marts = {name: _parse(MartSpec, spec, folder / "marts.yaml") for name, spec in raw["tables"].items()}
     specs: dict[str, TierSpec] = {}
     for name in TIER_NAMES:
         path = folder / f"{name}.yaml"
@@ -261,10 +238,7 @@ def load_policy(folder: Path = FOLDER) -> Policy:
                 table["source"] = table.pop("from")
         specs[name] = _parse(TierSpec, content, path)
     tiers = {
-        name: {
-            table: _table(table, spec, tier, marts, dictionary)
-            for table, spec in tier.tables.items()
-        }
+        name: {table: _table(table, spec, tier, marts, dictionary) for table, spec in tier.tables.items()}
         for name, tier in specs.items()
     }
     _check(marts, tiers)
@@ -293,47 +267,23 @@ TRACING = {
 def _check(marts: dict[str, MartSpec], tiers: dict[str, dict[str, Table]]) -> None:
     for name, tables in tiers.items():
         for table in tables.values():
-            held = {column.name for column in table.columns} | {
-                column.source for column in table.columns
-            }
+            held = {column.name for column in table.columns} | {column.source for column in table.columns}
             # Asked of the mart and not of the chosen columns: a row per person without its key is a row per person.
             is_personal = bool(PERSONAL & set(marts[table.source].columns))
             if name == "open" and is_personal:
-                raise DictionaryError(
-                    f"{table.name} has a row per person or image and may not be in open"
-                )
+                raise DictionaryError(f"{table.name} has a row per person or image and may not be in open")
             if name in ("open", "registered") and (tracing := TRACING & held):
-                raise DictionaryError(
-                    f"{sorted(tracing)} of {table.name} would tell the site; not in {name}"
-                )
+                raise DictionaryError(f"{sorted(tracing)} of {table.name} would tell the site; not in {name}")
             if name in ("open", "registered"):
-                exact = [
-                    c.name
-                    for c in table.columns
-                    if c.type.startswith(("date", "timestamp"))
-                ]
+                exact = [c.name for c in table.columns if c.type.startswith(("date", "timestamp"))]
                 if exact:
-                    raise DictionaryError(
-                        f"{exact} of {table.name} are exact dates; not in {name}"
-                    )
-            if (
-                name in ("registered", "site")
-                and is_personal
-                and table.rows not in ("shared", "own_shared")
-            ):
-                raise DictionaryError(
-                    f"{table.name} of {name} must hold only subjects who share"
-                )
+                    raise DictionaryError(f"{exact} of {table.name} are exact dates; not in {name}")
+            if name in ("registered", "site") and is_personal and table.rows not in ("shared", "own_shared"):
+                raise DictionaryError(f"{table.name} of {name} must hold only subjects who share")
             if name != "steward":
-                bare = [
-                    c.name
-                    for c in table.columns
-                    if c.how == "keep" and c.name == "subject_count"
-                ]
+                bare = [c.name for c in table.columns if c.how == "keep" and c.name == "subject_count"]
                 if bare:
-                    raise DictionaryError(
-                        f"{table.name}.subject_count must be redacted in {name}"
-                    )
+                    raise DictionaryError(f"{table.name}.subject_count must be redacted in {name}")
 
 
 def disclosure_rule(policy: Policy, network: Network) -> tuple[int, int]:
@@ -349,17 +299,9 @@ def disclosure_rule(policy: Policy, network: Network) -> tuple[int, int]:
         "rounding": policy.rounding,
     }
     if unknown := set(network.policy) - set(base):
-        raise DictionaryError(
-            f"network.yaml: policy has no setting {sorted(unknown)}; there are {sorted(base)}"
-        )
+        raise DictionaryError(f"network.yaml: policy has no setting {sorted(unknown)}; there are {sorted(base)}")
     chosen = base | network.policy
     for name, least in base.items():
-        if (
-            not isinstance(chosen[name], int)
-            or isinstance(chosen[name], bool)
-            or chosen[name] < least
-        ):
-            raise DictionaryError(
-                f"network.yaml: policy.{name} must be a whole number of at least {least}"
-            )
+        if not isinstance(chosen[name], int) or isinstance(chosen[name], bool) or chosen[name] < least:
+            raise DictionaryError(f"network.yaml: policy.{name} must be a whole number of at least {least}")
     return chosen["small_count_maximum"], chosen["rounding"]

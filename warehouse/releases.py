@@ -59,9 +59,7 @@ class Build:
 
 
 def _versions(home: Home) -> list[str]:
-    found = [
-        p.name for p in home.releases.glob("*") if VERSION.match(p.name) and p.is_dir()
-    ]
+    found = [p.name for p in home.releases.glob("*") if VERSION.match(p.name) and p.is_dir()]
     return sorted(found, key=_order)
 
 
@@ -99,9 +97,7 @@ def release_folder(home: Home, version: str | None = None) -> Path:
     folder = home.releases / chosen
     if not VERSION.match(chosen) or not (folder / "manifest.json").is_file():
         known = ", ".join(_versions(home)[-3:]) or "none"
-        raise ReleaseError(
-            f"There is no release {chosen[:40]!r}; the newest are: {known}"
-        )
+        raise ReleaseError(f"There is no release {chosen[:40]!r}; the newest are: {known}")
     return folder
 
 
@@ -129,15 +125,11 @@ def _next_version(home: Home, now: datetime) -> str:
     day = now.strftime("%Y-%m-%d")
     taken = [int(v.split(".")[1]) for v in _versions(home) if v.startswith(f"{day}.")]
     for folder in home.releases.glob(f"{BUILD_PREFIX}{day}.*"):
-        taken.append(
-            int(folder.name.removeprefix(f"{BUILD_PREFIX}{day}.").split("-")[0])
-        )
+        taken.append(int(folder.name.removeprefix(f"{BUILD_PREFIX}{day}.").split("-")[0]))
     return f"{day}.{max(taken, default=0) + 1}"
 
 
-def dbt_environment(
-    home: Home, build_folder: Path, version: str, network: Network
-) -> dict[str, str]:
+def dbt_environment(home: Home, build_folder: Path, version: str, network: Network) -> dict[str, str]:
     """What `dbt_project/` reads from its environment; nothing of dbt is written outside the build folder."""
     maximum, rounding = disclosure_rule(load_policy(), network)
     return {
@@ -171,10 +163,7 @@ def _write_reference(folder: Path, network: Network) -> None:
             "unit": v.unit,
             "definition": v.definition,
             "source": v.source,
-            "codes": "; ".join(
-                f"{code}: {text}" for code, text in (v.codes or {}).items()
-            )
-            or None,
+            "codes": "; ".join(f"{code}: {text}" for code, text in (v.codes or {}).items()) or None,
             "allowed_range": range_text(v) or None,
             "tier": v.tier,
             "generalised_to": v.generalise,
@@ -248,11 +237,7 @@ def run_dbt(build: Build, *arguments: str) -> None:
     )
     if done.returncode:
         failed = _failed_nodes(build)
-        named = (
-            ", ".join(failed)
-            if failed
-            else "before the first model: " + _last_line(done.stdout + done.stderr)
-        )
+        named = ", ".join(failed) if failed else "before the first model: " + _last_line(done.stdout + done.stderr)
         raise ReleaseError(f"dbt could not build release {build.version}: {named}")
 
 
@@ -313,9 +298,7 @@ def prepare_dbt(home: Home) -> Path:
             check=False,
         )
         if done.returncode:
-            raise ReleaseError(
-                f"dbt cannot parse the project: {_last_line(done.stdout + done.stderr)}"
-            )
+            raise ReleaseError(f"dbt cannot parse the project: {_last_line(done.stdout + done.stderr)}")
         try:
             os.rename(draft, folder)
         except OSError:  # another process was first; its copy is the same
@@ -328,10 +311,7 @@ def prepare_dbt(home: Home) -> Path:
 
 def _tier_files(build: Build) -> dict[str, Path]:
     """File of each tier and site, as it is called in the manifest -> path."""
-    files = {
-        f"{tier}.duckdb": build.folder / f"{tier}.duckdb"
-        for tier in ("steward", "registered", "open")
-    }
+    files = {f"{tier}.duckdb": build.folder / f"{tier}.duckdb" for tier in ("steward", "registered", "open")}
     for site in json.loads(build.environment["RANVIER_SITES"]):
         files[f"site/{site}.duckdb"] = build.folder / "site" / f"{site}.duckdb"
     return files
@@ -352,27 +332,17 @@ def _unshared_keys(steward: Path) -> set[str]:
 def _texts(db: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> set[str]:
     found: set[str] = set()
     for column in columns:
-        found.update(
-            row[0]
-            for row in db.execute(
-                f'select distinct "{column}" from "{table}"'
-            ).fetchall()
-            if row[0]
-        )
+        found.update(row[0] for row in db.execute(f'select distinct "{column}" from "{table}"').fetchall() if row[0])
     return found
 
 
-def _check_file(
-    name: str, path: Path, forbidden: set[str]
-) -> tuple[list[str], dict[str, int]]:
+def _check_file(name: str, path: Path, forbidden: set[str]) -> tuple[list[str], dict[str, int]]:
     """What is wrong with one file, and its tables' row counts.
 
     Both the bytes and the decoded texts are searched: DuckDB compresses strings, so a key need not stand in the bytes.
     """
     tier = name.split("/")[0].removesuffix(".duckdb")
-    expected = {
-        t.name: {c.name for c in t.columns} for t in load_policy().tiers[tier].values()
-    }
+    expected = {t.name: {c.name for c in t.columns} for t in load_policy().tiers[tier].values()}
     problems: list[str] = []
     counts: dict[str, int] = {}
     with duckdb.connect(str(path), read_only=True) as db:
@@ -381,9 +351,7 @@ def _check_file(
             "select table_schema, table_name, column_name, data_type from information_schema.columns"
             " where table_catalog = current_database()"
         ).fetchall():
-            held.setdefault(table if schema == "main" else f"{schema}.{table}", {})[
-                column
-            ] = kind
+            held.setdefault(table if schema == "main" else f"{schema}.{table}", {})[column] = kind
         for table in sorted(set(held) | set(expected)):
             if set(held.get(table, {})) != expected.get(table, set()):
                 problems.append(f"{name}: {table} does not hold what the policy says")
@@ -394,15 +362,9 @@ def _check_file(
             counts[table] = row[0] if row else 0
             if tier == "steward":
                 continue
-            for text in _texts(
-                db, table, [c for c, kind in columns.items() if kind == "VARCHAR"]
-            ):
-                if text in forbidden or any(
-                    k.decode() in forbidden for k in KEY_LIKE.findall(text.encode())
-                ):
-                    problems.append(
-                        f"{name}: {table} holds a key of a subject who does not share"
-                    )
+            for text in _texts(db, table, [c for c, kind in columns.items() if kind == "VARCHAR"]):
+                if text in forbidden or any(k.decode() in forbidden for k in KEY_LIKE.findall(text.encode())):
+                    problems.append(f"{name}: {table} holds a key of a subject who does not share")
                     break
     if tier != "steward" and _bytes_hold(path, forbidden):
         problems.append(f"{name} holds a key of a subject who does not share")
@@ -432,25 +394,17 @@ def _site_states(home: Home, network: Network) -> dict[str, Any]:
     """Per site: deliveries in the release, and whether the newest one is missing from it."""
     states: dict[str, Any] = {}
     for site in network.sites:
-        received = lake.read_table(home, "raw_lake__delivery", site.code).sort(
-            "received_datetime", "delivery_key"
-        )
-        accepted = lake.read_table(home, "raw_lake__accepted", site.code).sort(
-            "sequence_number"
-        )
+        received = lake.read_table(home, "raw_lake__delivery", site.code).sort("received_datetime", "delivery_key")
+        accepted = lake.read_table(home, "raw_lake__accepted", site.code).sort("sequence_number")
         superseded = set(accepted["supersedes_delivery_key"].drop_nulls())
         included = [key for key in accepted["delivery_key"] if key not in superseded]
         newest = received.row(-1, named=True) if received.height else None
-        is_failed = newest is not None and (
-            newest["status"] == "unreadable" or newest["delivery_key"] not in included
-        )
+        is_failed = newest is not None and (newest["status"] == "unreadable" or newest["delivery_key"] not in included)
         states[site.code] = {
             "deliveries": included,
             "is_newest_delivery_failed": is_failed,
             "newest_delivery": newest["delivery_key"] if newest else None,
-            "failure_reason_code": newest["reason_code"]
-            if newest and is_failed
-            else None,
+            "failure_reason_code": newest["reason_code"] if newest and is_failed else None,
             "keeps_last_accepted": included[-1] if is_failed and included else None,
         }
     return states
@@ -466,15 +420,11 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
     """
     problems = [f"dbt: {name} failed" for name in _failed_nodes(build)]
     files = _tier_files(build)
-    problems += [
-        f"{name} was not written" for name, path in files.items() if not path.is_file()
-    ]
+    problems += [f"{name} was not written" for name, path in files.items() if not path.is_file()]
     if not (build.folder / "target" / "run_results.json").exists():
         problems.append("dbt has not run")
     if problems:
-        raise ReleaseError(
-            f"Release {build.version} is not published: {'; '.join(problems)}"
-        )
+        raise ReleaseError(f"Release {build.version} is not published: {'; '.join(problems)}")
     forbidden = _unshared_keys(files["steward.duckdb"])
     counts: dict[str, dict[str, int]] = {}
     for name, path in files.items():
@@ -491,25 +441,19 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         "small_count_maximum": int(build.environment["RANVIER_SMALL_COUNT_MAXIMUM"]),
         "rounding": int(build.environment["RANVIER_ROUNDING"]),
         "row_counts": counts,
-        "files": {
-            name: {"sha256": lake.sha256_file(path)} for name, path in files.items()
-        },
+        "files": {name: {"sha256": lake.sha256_file(path)} for name, path in files.items()},
         "sites": _site_states(home, network),
     }
     text = json.dumps(manifest)
     if any(key.decode() in forbidden for key in KEY_LIKE.findall(text.encode())):
         problems.append("manifest.json holds a key of a subject who does not share")
     if problems:
-        raise ReleaseError(
-            f"Release {build.version} is not published: {'; '.join(problems)}"
-        )
+        raise ReleaseError(f"Release {build.version} is not published: {'; '.join(problems)}")
     for leftover in ("work", "target", "logs"):
         shutil.rmtree(build.folder / leftover, ignore_errors=True)
     keep = {"steward.duckdb", "registered.duckdb", "open.duckdb", "site", "lock"}
     if strays := sorted(p.name for p in build.folder.iterdir() if p.name not in keep):
-        raise ReleaseError(
-            f"Release {build.version} is not published: unexpected files {', '.join(strays)}"
-        )
+        raise ReleaseError(f"Release {build.version} is not published: unexpected files {', '.join(strays)}")
     for path in files.values():
         path.chmod(0o440)
         with path.open("rb") as handle:
@@ -533,17 +477,10 @@ def publish(home: Home, version: str) -> None:
         There is no such release, or one of its files is not what its manifest says.
     """
     folder = release_folder(home, version)
-    manifest: Mapping[str, Any] = json.loads(
-        (folder / "manifest.json").read_text(encoding="utf-8")
-    )
+    manifest: Mapping[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for name, facts in manifest["files"].items():
-        if (
-            not (folder / name).is_file()
-            or lake.sha256_file(folder / name) != facts["sha256"]
-        ):
-            raise ReleaseError(
-                f"Release {version} is not published: {name} is not the file that was built"
-            )
+        if not (folder / name).is_file() or lake.sha256_file(folder / name) != facts["sha256"]:
+            raise ReleaseError(f"Release {version} is not published: {name} is not the file that was built")
     draft = home.releases / f".current.{secrets.token_hex(4)}.tmp"
     draft.symlink_to(version)
     os.replace(draft, home.current_release)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(
-    0, str(Path(__file__).parent)
-)  # for the network's rows, which are no test
+sys.path.insert(0, str(Path(__file__).parent))  # for the network's rows, which are no test
 
-from network import NOW, Lake, make_lake  # noqa: E402
+from network import NOW, Lake, make_lake
 
-from warehouse import releases  # noqa: E402
+from warehouse import releases
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,7 @@ class Lake:
 
 def frame(table: str, rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     schema = schema_of(table)
-    return pl.DataFrame(
-        [{name: row.get(name) for name in schema} for row in rows], schema=schema
-    )
+    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
 def put(
@@ -61,9 +60,7 @@ def put(
     )
 
 
-def delivery_row(
-    site: str, delivery: str, status: str = "read", hours: int = 0
-) -> dict[str, Any]:
+def delivery_row(site: str, delivery: str, status: str = "read", hours: int = 0) -> dict[str, Any]:
     return {
         "delivery_key": delivery,
         "display_name": "2026-11",
@@ -82,6 +79,10 @@ def make_home(root: Path, sites: tuple[str, ...] = ("AA", "BB")) -> Home:
     home.network_file.write_text(yaml.safe_dump(network), encoding="utf-8")
     lake.ensure_schema_parts(home)
     return home
+
+
+def row_of(base: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return base | {"row_key": secrets.token_hex(12)} | values
 
 
 STATES = ("shared",) * 9 + ("no_consent_row", "not_shared", "withdrawn", "no_imaging")
@@ -118,14 +119,14 @@ def make_lake(root: Path) -> Lake:
                 "file_number": 1,
                 "source_row": index + 2,
             }
-            row = lambda **values: base | {"row_key": secrets.token_hex(12)} | values  # noqa: E731
+            row = partial(row_of, base)
             tables["patient"].append(
                 row(
                     sex="F" if index % 3 else "M",
                     birth_date=date(1970 + index, 3, 7),
                     onset_date=date(2005, 5, 1 + index),
                     diagnosis_date=date(2006, 1, 5),
-                    disease_course="RRMS",
+                    disease_course="PPMS" if index == 2 else "RRMS",
                 )
             )
             for visit in range(3):
@@ -138,18 +139,14 @@ def make_lake(root: Path) -> Lake:
                         sdmt_score=50,
                     )
                 )
-            tables["relapse"].append(
-                row(relapse_date=date(2021, 2, 3), relapse_severity="mild")
-            )
+            tables["relapse"].append(row(relapse_date=date(2021, 2, 3), relapse_severity="mild"))
             tables["treatment"].append(
                 row(
                     dmt="ocrelizumab" if index % 2 else "natalizumab",
                     start_date=date(2020, 1, 9),
                 )
             )
-            tables["mri_session"].append(
-                row(mri_date=date(2023, 6, 20), mri_region="brain", t2_lesion_count=12)
-            )
+            tables["mri_session"].append(row(mri_date=date(2023, 6, 20), mri_region="brain", t2_lesion_count=12))
             if state != "no_consent_row":
                 tables["consent"].append(
                     row(
@@ -157,9 +154,7 @@ def make_lake(root: Path) -> Lake:
                         is_registry_consented=True,
                         is_imaging_consented=state != "no_imaging",
                         is_research_sharing_consented=state != "not_shared",
-                        withdrawal_date=date(2026, 10, 1)
-                        if state == "withdrawn"
-                        else None,
+                        withdrawal_date=date(2026, 10, 1) if state == "withdrawn" else None,
                     )
                 )
             series.append(
@@ -224,10 +219,7 @@ def make_lake(root: Path) -> Lake:
             "reason_code": "unreadable",
         }
         melon = series[1] | {"series_key": key("ser")}
-        verdicts.append(
-            verdicts[0]
-            | {"series_key": melon["series_key"], "verdict": "fail", "is_refused": True}
-        )
+        verdicts.append(verdicts[0] | {"series_key": melon["series_key"], "verdict": "fail", "is_refused": True})
         made.hidden |= {refused["series_key"], melon["series_key"]}
         put(home, "raw_lake__delivery", [delivery_row(site, delivery)], site, delivery)
         for name, rows in tables.items():

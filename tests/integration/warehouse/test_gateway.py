@@ -14,9 +14,7 @@ from warehouse import audit, gateway, releases
 from warehouse.errors import QueryRefused, RanvierError, ReleaseError
 
 
-def ask(
-    made: Lake, sql: str, tier: str = "registered", **more: object
-) -> list[tuple[object, ...]]:
+def ask(made: Lake, sql: str, tier: str = "registered", **more: object) -> list[tuple[object, ...]]:
     with gateway.query(made.home, sql, tier=tier, user="tester", **more) as answer:  # type: ignore[arg-type]
         return answer.rows
 
@@ -149,9 +147,7 @@ def test_check_alone_is_not_the_only_wall(released: Lake) -> None:
     assert len(done.stdout.split()) == len(attempts)
 
 
-def test_address_space_is_limited(
-    released: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_address_space_is_limited(released: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """What DuckDB's memory limit does not cover, the operating system's does."""
     path = str(gateway.tier_file(released.home, "registered").resolve())
     code = (
@@ -161,9 +157,7 @@ def test_address_space_is_limited(
         "code = gateway.serve({'path': sys.argv[1], 'sql': 'select len(range(2000000000))', 'seconds': 30}, out)\n"
         "print(code, out.getvalue().decode())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("1 ")
     assert "memory" in done.stdout
 
@@ -182,9 +176,7 @@ def test_time_limit(released: Lake) -> None:
 def test_time_limit_holds_while_rows_stream(released: Lake) -> None:
     sql = "select " + ", ".join(f"v{i}.subject_key as k{i}" for i in range(5))
     sql += " from " + ", ".join(f"fct_visit as v{i}" for i in range(5))
-    with gateway.query(
-        released.home, sql, tier="registered", user="tester", seconds=2.0
-    ) as answer:
+    with gateway.query(released.home, sql, tier="registered", user="tester", seconds=2.0) as answer:
         with pytest.raises(QueryRefused, match="took too long"):
             for _ in answer.batches():
                 time.sleep(0.01)
@@ -203,9 +195,7 @@ def test_each_tier_answers_from_its_own_file(released: Lake) -> None:
     assert ask(released, count, "steward") == [(26,)]
     assert ask(released, count, "registered") == [(20,)]
     assert ask(released, count, "site", site="AA") == [(10,)]
-    assert ask(
-        released, "select distinct site_code from fct_visit", "site", site="BB"
-    ) == [("BB",)]
+    assert ask(released, "select distinct site_code from fct_visit", "site", site="BB") == [("BB",)]
     with pytest.raises(QueryRefused, match="has no table 'dim_subject'"):
         ask(released, count, "open")
     for arguments in (
@@ -245,9 +235,7 @@ def test_no_rows_keep_their_columns(released: Lake) -> None:
         ("select visit_date from fct_visit", "did you mean visit_"),
     ],
 )
-def test_wrong_names_get_the_nearest_right_one(
-    released: Lake, sql: str, hint: str
-) -> None:
+def test_wrong_names_get_the_nearest_right_one(released: Lake, sql: str, hint: str) -> None:
     with pytest.raises(QueryRefused, match=hint.replace("?", r"\?")):
         ask(released, sql)
 
@@ -282,8 +270,6 @@ def test_audit_keeps_no_values_and_shows_tampering(released: Lake) -> None:
 
 def test_readers_of_the_old_release_keep_working(released: Lake) -> None:
     assert releases.current_version(released.home) == "2026-11-24.1"
-    answer = gateway.query(
-        released.home, "select count(*) from fct_visit", tier="steward", user="t"
-    )
+    answer = gateway.query(released.home, "select count(*) from fct_visit", tier="steward", user="t")
     releases.publish(released.home, "2026-11-24.1")
     assert answer.rows == [(78,)]

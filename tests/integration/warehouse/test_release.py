@@ -55,21 +55,15 @@ def test_hidden_subjects_stand_in_no_file_but_the_stewards(released: Lake) -> No
             continue
         # DuckDB compresses texts, so the decoded columns are searched as well as the bytes.
         with duckdb.connect(str(path), read_only=True) as db:
-            for (table,) in db.execute(
-                "select table_name from duckdb_tables()"
-            ).fetchall():
-                text = " ".join(
-                    str(row) for row in db.execute(f"select * from {table}").fetchall()
-                )
+            for (table,) in db.execute("select table_name from duckdb_tables()").fetchall():
+                text = " ".join(str(row) for row in db.execute(f"select * from {table}").fetchall())
                 assert not [k for k in released.hidden if k in text], (name, table)
 
 
 def test_the_search_would_find_a_key_that_is_there(released: Lake) -> None:
     path = files(released)["registered.duckdb"]
     subject = released.by_state["AA/shared"]
-    assert rows(
-        path, f"select count(*) from dim_subject where subject_key = '{subject}'"
-    ) == [(1,)]
+    assert rows(path, f"select count(*) from dim_subject where subject_key = '{subject}'") == [(1,)]
     problems, _ = releases._check_file("registered.duckdb", path, {subject})
     assert problems
 
@@ -94,9 +88,9 @@ def test_any_fact_of_the_steward_can_be_traced(released: Lake) -> None:
             " or release_version is distinct from '2026-11-24.1'",
         )
         assert untraced == [(0,)], table
-        assert set(
-            rows(path, f"select distinct site_code, delivery_key from {table}")
-        ) == {(site, keys[0]) for site, keys in released.deliveries.items()}
+        assert set(rows(path, f"select distinct site_code, delivery_key from {table}")) == {
+            (site, keys[0]) for site, keys in released.deliveries.items()
+        }
 
 
 def test_registered_has_no_exact_date_and_nothing_that_tells_the_site(
@@ -131,9 +125,7 @@ def test_open_holds_aggregates_whose_small_counts_are_redacted_then_rounded(
     released: Lake,
 ) -> None:
     path = files(released)["open.duckdb"]
-    tables = {
-        row[0] for row in rows(path, "select table_name from information_schema.tables")
-    }
+    tables = {row[0] for row in rows(path, "select table_name from information_schema.tables")}
     assert tables == {
         "dim_variable",
         "dim_measure",
@@ -141,12 +133,10 @@ def test_open_holds_aggregates_whose_small_counts_are_redacted_then_rounded(
         "mart_imaging_qa",
     }
     assert b"sbj_" not in path.read_bytes() and b"ser_" not in path.read_bytes()
-    exact = dict(
-        ((kind, stratum), count)
-        for kind, stratum, count in rows(
-            files(released)["steward.duckdb"], "select * from mart_cohort_catalogue"
-        )
-    )
+    exact = {
+        (kind, stratum): count
+        for kind, stratum, count in rows(files(released)["steward.duckdb"], "select * from mart_cohort_catalogue")
+    }
     shown = {
         (kind, stratum): count
         for kind, stratum, count in rows(
@@ -155,9 +145,7 @@ def test_open_holds_aggregates_whose_small_counts_are_redacted_then_rounded(
         )
     }
     assert set(shown) == set(exact)
-    assert any(count <= 7 for count in exact.values()) and any(
-        count > 7 for count in exact.values()
-    )
+    assert min(exact.values()) <= 7 < max(exact.values())
     for stratum, count in exact.items():
         assert shown[stratum] == (None if count <= 7 else int(count / 5 + 0.5) * 5)
 
@@ -166,10 +154,7 @@ def test_site_file_holds_its_own_rows_and_the_networks_aggregates(
     released: Lake,
 ) -> None:
     path = files(released)["site/AA.duckdb"]
-    assert b"BB" not in b"".join(
-        str(rows(path, f"select * from {t}")).encode()
-        for t in ("fct_visit", "dim_site")
-    )
+    assert b"BB" not in b"".join(str(rows(path, f"select * from {t}")).encode() for t in ("fct_visit", "dim_site"))
     subjects = {row[0] for row in rows(path, "select subject_key from dim_subject")}
     assert subjects and subjects < released.shared
     assert rows(
@@ -199,11 +184,7 @@ def test_manifest_says_what_is_in(released: Lake) -> None:
 
 
 def test_nothing_of_dbt_is_written_into_the_project(released: Lake) -> None:
-    assert not [
-        p
-        for p in releases.PROJECT.iterdir()
-        if p.name in ("target", "logs", ".user.yml", "dbt_packages")
-    ]
+    assert not [p for p in releases.PROJECT.iterdir() if p.name in ("target", "logs", ".user.yml", "dbt_packages")]
 
 
 def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its_data(
@@ -212,31 +193,13 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
     made = make_lake(tmp_path)
     home = made.home
     subject = made.by_state["AA/shared"]
-    revoked = next(
-        iter(
-            sorted(
-                made.shared
-                & {k for k in made.shared if k.startswith("sbj")} - {subject}
-            )
-        )
-    )
+    revoked = next(iter(sorted(made.shared & {k for k in made.shared if k.startswith("sbj")} - {subject})))
     first = made.deliveries["AA"][0]
-    site_of = dict(
-        lake.read_table(home, "raw_registry__patient")
-        .select("subject_key", "site_code")
-        .iter_rows()
-    )
+    site_of = dict(lake.read_table(home, "raw_registry__patient").select("subject_key", "site_code").iter_rows())
     # A second delivery corrects one visit; its first visit's row breaks a rule and is left out.
     second = key("dlv")
-    old = (
-        lake.read_table(home, "raw_registry__visit", "AA")
-        .filter(pl.col("subject_key") == subject)
-        .sort("visit_date")
-    )
-    newer = [
-        r | {"delivery_key": second, "row_key": key("row"), "edss": 6.5}
-        for r in old.to_dicts()[:2]
-    ]
+    old = lake.read_table(home, "raw_registry__visit", "AA").filter(pl.col("subject_key") == subject).sort("visit_date")
+    newer = [r | {"delivery_key": second, "row_key": key("row"), "edss": 6.5} for r in old.to_dicts()[:2]]
     put(home, "raw_registry__visit", newer, "AA", second)
     put(
         home,
@@ -256,11 +219,7 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
     # Somebody's newest consent is refused: the older yes must not come back.
     site = site_of[revoked]
     third = key("dlv")
-    consent = (
-        lake.read_table(home, "raw_registry__consent", site)
-        .filter(pl.col("subject_key") == revoked)
-        .to_dicts()
-    )
+    consent = lake.read_table(home, "raw_registry__consent", site).filter(pl.col("subject_key") == revoked).to_dicts()
     put(
         home,
         "raw_registry__consent",
@@ -363,10 +322,7 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
     absent = f"select count(*) from dim_subject where subject_key in ('{stranger}', '{dropped}')"
     assert rows(steward, absent) == [(0,)]
     assert manifest["sites"]["BB"]["is_newest_delivery_failed"]
-    assert (
-        manifest["sites"]["BB"]["keeps_last_accepted"]
-        in manifest["sites"]["BB"]["deliveries"]
-    )
+    assert manifest["sites"]["BB"]["keeps_last_accepted"] in manifest["sites"]["BB"]["deliveries"]
     assert not manifest["sites"]["AA"]["is_newest_delivery_failed"]
     assert replaced not in manifest["sites"]["AA"]["deliveries"]
 
@@ -375,19 +331,13 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
     assert second_build.version == "2026-11-24.2"
     releases.run_dbt(second_build)
     with duckdb.connect(str(second_build.folder / "registered.duckdb")) as db:
-        db.execute(
-            f"update fct_verdict set rule_ids = 'see {made.by_state['AA/withdrawn']}'"
-        )
+        db.execute(f"update fct_verdict set rule_ids = 'see {made.by_state['AA/withdrawn']}'")
         db.execute("alter table fct_visit add column site_code varchar")
-    with pytest.raises(
-        ReleaseError, match="fct_visit does not hold what the policy says"
-    ):
+    with pytest.raises(ReleaseError, match="fct_visit does not hold what the policy says"):
         releases.finish_build(home, second_build)
     with duckdb.connect(str(second_build.folder / "registered.duckdb")) as db:
         db.execute("alter table fct_visit drop column site_code")
-    with pytest.raises(
-        ReleaseError, match="holds a key of a subject who does not share"
-    ):
+    with pytest.raises(ReleaseError, match="holds a key of a subject who does not share"):
         releases.finish_build(home, second_build)
     assert releases.current_version(home) == "2026-11-24.1"
 
@@ -419,9 +369,7 @@ def test_builds_of_dead_processes_are_removed_and_living_ones_kept(
         f"b = releases.start_build(Home(Path({str(tmp_path)!r})), now=datetime.now(UTC));"
         "print(b.folder, flush=True); time.sleep(60)"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     folder = Path(other.stdout.readline().strip())
     mine = releases.start_build(home, now=NOW + timedelta(days=1))
@@ -433,9 +381,7 @@ def test_builds_of_dead_processes_are_removed_and_living_ones_kept(
     assert mine.folder.is_dir()
 
 
-def test_release_that_was_tampered_with_is_not_published(
-    released: Lake, tmp_path: Path
-) -> None:
+def test_release_that_was_tampered_with_is_not_published(released: Lake, tmp_path: Path) -> None:
     home = Home(tmp_path)
     target = home.releases / "2026-11-24.1"
     target.mkdir(parents=True)
@@ -444,9 +390,7 @@ def test_release_that_was_tampered_with_is_not_published(
         (target / name).write_bytes(path.read_bytes())
     releases.publish(home, "2026-11-24.1")
     (target / "open.duckdb").write_bytes(b"something else")
-    with pytest.raises(
-        ReleaseError, match=r"open\.duckdb is not the file that was built"
-    ):
+    with pytest.raises(ReleaseError, match=r"open\.duckdb is not the file that was built"):
         releases.publish(home, "2026-11-24.1")
 
 

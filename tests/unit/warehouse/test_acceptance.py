@@ -24,16 +24,12 @@ def receive(home: Home, key: str, status: str = "read") -> None:
         "delivery_key": key,
         "status": status,
     }
-    lake.write_part(
-        home, "raw_lake__delivery", pl.DataFrame([row], schema=schema), "AA", key
-    )
+    lake.write_part(home, "raw_lake__delivery", pl.DataFrame([row], schema=schema), "AA", key)
 
 
 def accepted(home: Home) -> list[tuple[str, int, str | None]]:
     table = lake.read_table(home, "raw_lake__accepted", "AA")
-    return table.select(
-        "delivery_key", "sequence_number", "supersedes_delivery_key"
-    ).rows()
+    return table.select("delivery_key", "sequence_number", "supersedes_delivery_key").rows()
 
 
 def test_later_deliveries_come_later_and_again_changes_nothing(tmp_path: Path) -> None:

@@ -28,9 +28,7 @@ def test_drift_is_seen_and_mended(tmp_path: Path) -> None:
 
 
 def test_every_variable_is_in_the_catalogue() -> None:
-    page = catalogue.generated(load_dictionary(), load_policy())[
-        "docs/catalogue/variables.md"
-    ]
+    page = catalogue.generated(load_dictionary(), load_policy())["docs/catalogue/variables.md"]
     for entity in load_dictionary().entities.values():
         for variable in entity.variables:
             assert f"| `{variable.name}` |" in page

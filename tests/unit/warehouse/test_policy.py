@@ -33,8 +33,7 @@ def test_undeclared_column_is_in_no_tier(folder: Path) -> None:
     )
     loaded = policy.load_policy(folder)
     assert all(
-        "secret_note" not in {c.name for t in tables.values() for c in t.columns}
-        for tables in loaded.tiers.values()
+        "secret_note" not in {c.name for t in tables.values() for c in t.columns} for tables in loaded.tiers.values()
     )
 
 
@@ -79,9 +78,7 @@ def test_undeclared_column_is_in_no_tier(folder: Path) -> None:
         ("steward.yaml", "rows: all", "rows: most", "steward.yaml: tables"),
     ],
 )
-def test_contradictions_are_refused(
-    folder: Path, file: str, old: str, new: str, message: str
-) -> None:
+def test_contradictions_are_refused(folder: Path, file: str, old: str, new: str, message: str) -> None:
     change(folder / file, old, new)
     with pytest.raises(DictionaryError, match=message):
         policy.load_policy(folder)
@@ -98,9 +95,7 @@ def test_registered_follows_the_dictionary() -> None:
 def test_network_may_only_make_the_rule_stricter() -> None:
     loaded = policy.load_policy()
     assert policy.disclosure_rule(loaded, Network()) == (7, 5)
-    assert policy.disclosure_rule(
-        loaded, Network(policy={"small_count_maximum": 9, "rounding": 10})
-    ) == (9, 10)
+    assert policy.disclosure_rule(loaded, Network(policy={"small_count_maximum": 9, "rounding": 10})) == (9, 10)
     for wrong in (
         {"small_count_maximum": 2},
         {"rounding": True},
