@@ -1,8 +1,8 @@
 """What is written from the dictionary and the policy, and never by hand.
 
-Here: the dbt sources, contracts, column lists, tier models and site tables in `dbt_project/`, and the variable catalogue
-in `docs/catalogue/variables.md`. Not here: the models people write (`dbt_project/models/`). `python -m warehouse.catalogue`
-writes them, `--check` fails when what is there differs.
+Here: the dbt sources, contracts, column lists, tier models and site tables in `dbt_project/`, and the catalogue page
+`docs/catalogue/variables.md`. Not here: the models that people write. `python -m warehouse.catalogue` writes them,
+`--check` fails when what is there differs.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def _core(entity: Entity) -> str:
         f"{{# {NOTE} #}}\n"
         f"with staged as (\n    select * from {{{{ ref('stg_registry__{entity.name}') }}}}\n)\n\n"
         "select * exclude (is_refused)\nfrom staged\nwhere not is_refused\n    and subject_key is not null\n"
-        f"qualify row_number() over (\n    partition by {key}\n    order by sequence_number desc, source_row desc, row_key\n"
+        f"qualify row_number() over (\n    partition by {key}\n    "
+        "order by sequence_number desc, source_row desc, row_key"
+        "\n"
         ") = 1\n"
     )
 
@@ -208,7 +210,7 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
         "",
         f"{NOTE}",
         "",
-        f"Dictionary version {dictionary.version}. `tier` is the least trusted tier that sees the variable at row level;",
+        f"Dictionary version {dictionary.version}. `tier` is the least trusted tier that sees a variable at row level;",
         "a variable of tier `none` is an identifier and ends at the pseudonym table.",
         "",
     ]

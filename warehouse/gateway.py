@@ -1,7 +1,7 @@
 """The one door to a release: a single SELECT on one tier's file, in a locked-down process of its own.
 
-Here: the check of a statement against DuckDB's own parse tree, the process that answers it, its limits, the audit entry.
-Not here: what a tier holds (`warehouse.policy`); even a complete escape would see one tier's file only. As
+Here: the check of a statement against DuckDB's own parse tree, the process that answers it, its limits, its audit
+entry. Not here: what a tier holds (`warehouse.policy`); even a complete escape would see one tier's file only. As
 `python -m warehouse.gateway` this module is that process.
 """
 
@@ -31,16 +31,43 @@ Tier = Literal["open", "registered", "steward", "site", "controlled"]
 SECONDS = 60.0
 MEMORY = "1GB"
 ADDRESS_SPACE = 6 << 30
-"""Bytes. DuckDB's own limit does not cover list and string buffers: `len(range(2000000000))` took 21.7 GB under 2 GB."""
+"""Bytes. DuckDB's own limit does not cover list and string buffers: `len(range(2000000000))` took 21.7 GB."""
 LONGEST = 100_000
 """Characters of a statement."""
 BATCH_ROWS = 10_000
 
-# Everything an analyst needs of aggregates, numbers, texts, dates and windows; nothing that reads files, settings, other
-# catalogues, makes rows or texts without bound, or runs SQL from a text.
+# Everything an analyst needs of aggregates, numbers, texts, dates and windows; nothing that reads files, settings or
+# other catalogues, makes rows or texts without bound, or runs SQL from a text.
+# fmt: off
 FUNCTIONS = frozenset(
-    ["count", "count_star", "sum", "avg", "min", "max", "median", "mode", "stddev", "stddev_pop", "stddev_samp", "variance", "var_pop", "var_samp", "quantile", "quantile_cont", "quantile_disc", "mad", "skewness", "kurtosis", "corr", "covar_pop", "covar_samp", "regr_slope", "regr_intercept", "regr_r2", "regr_count", "any_value", "first", "last", "arg_min", "arg_max", "min_by", "max_by", "bool_and", "bool_or", "approx_count_distinct", "approx_quantile", "string_agg", "listagg", "group_concat", "list", "array_agg", "histogram", "count_if", "countif", "sum_no_overflow", "entropy", "grouping", "grouping_id", "product", "geomean", "geometric_mean", "fsum", "favg", "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value", "nth_value", "+", "-", "*", "/", "//", "%", "**", "^", "||", "&", "|", "~~", "!~~", "~~*", "!~~*", "~~~", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape", "abs", "ceil", "ceiling", "floor", "round", "trunc", "sign", "sqrt", "cbrt", "exp", "ln", "log", "log2", "log10", "power", "pow", "greatest", "least", "mod", "fmod", "divide", "add", "subtract", "multiply", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "degrees", "radians", "pi", "isnan", "isinf", "isfinite", "even", "lower", "upper", "lcase", "ucase", "trim", "ltrim", "rtrim", "length", "len", "strlen", "substring", "substr", "left", "right", "replace", "reverse", "concat", "concat_ws", "contains", "prefix", "suffix", "starts_with", "ends_with", "strpos", "instr", "position", "split_part", "string_split", "regexp_matches", "regexp_extract", "regexp_replace", "regexp_full_match", "levenshtein", "jaccard", "year", "month", "day", "quarter", "week", "dayofweek", "dayofyear", "isodow", "decade", "date_part", "datepart", "date_trunc", "datetrunc", "date_diff", "datediff", "date_sub", "datesub", "age", "make_date", "to_days", "to_months", "to_years", "strftime", "today", "current_date", "get_current_timestamp", "coalesce", "nullif", "ifnull", "if", "isnull", "notnull", "constant_or_null", "typeof", "error_on_null", "list_value", "unnest", "list_contains", "list_has", "array_length", "list_sum", "list_avg", "list_min", "list_max", "list_sort", "list_distinct", "struct_pack", "struct_extract", "row", "array_extract", "list_extract", "element_at", "equi_width_bins"]
+    {
+        "count", "count_star", "sum", "avg", "min", "max", "median", "mode", "stddev", "stddev_pop",
+        "stddev_samp", "variance", "var_pop", "var_samp", "quantile", "quantile_cont", "quantile_disc", "mad",
+        "skewness", "kurtosis", "corr", "covar_pop", "covar_samp", "regr_slope", "regr_intercept", "regr_r2",
+        "regr_count", "any_value", "first", "last", "arg_min", "arg_max", "min_by", "max_by", "bool_and",
+        "bool_or", "approx_count_distinct", "approx_quantile", "string_agg", "listagg", "group_concat", "list",
+        "array_agg", "histogram", "count_if", "countif", "sum_no_overflow", "entropy", "grouping",
+        "grouping_id", "product", "geomean", "geometric_mean", "fsum", "favg", "row_number", "rank",
+        "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value",
+        "nth_value", "+", "-", "*", "/", "//", "%", "**", "^", "||", "&", "|", "~~", "!~~", "~~*", "!~~*",
+        "~~~", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape", "abs", "ceil", "ceiling",
+        "floor", "round", "trunc", "sign", "sqrt", "cbrt", "exp", "ln", "log", "log2", "log10", "power", "pow",
+        "greatest", "least", "mod", "fmod", "divide", "add", "subtract", "multiply", "sin", "cos", "tan",
+        "asin", "acos", "atan", "atan2", "degrees", "radians", "pi", "isnan", "isinf", "isfinite", "even",
+        "lower", "upper", "lcase", "ucase", "trim", "ltrim", "rtrim", "length", "len", "strlen", "substring",
+        "substr", "left", "right", "replace", "reverse", "concat", "concat_ws", "contains", "prefix", "suffix",
+        "starts_with", "ends_with", "strpos", "instr", "position", "split_part", "string_split",
+        "regexp_matches", "regexp_extract", "regexp_replace", "regexp_full_match", "levenshtein", "jaccard",
+        "year", "month", "day", "quarter", "week", "dayofweek", "dayofyear", "isodow", "decade", "date_part",
+        "datepart", "date_trunc", "datetrunc", "date_diff", "datediff", "date_sub", "datesub", "age",
+        "make_date", "to_days", "to_months", "to_years", "strftime", "today", "current_date",
+        "get_current_timestamp", "coalesce", "nullif", "ifnull", "if", "isnull", "notnull", "constant_or_null",
+        "typeof", "error_on_null", "list_value", "unnest", "list_contains", "list_has", "array_length",
+        "list_sum", "list_avg", "list_min", "list_max", "list_sort", "list_distinct", "struct_pack",
+        "struct_extract", "row", "array_extract", "list_extract", "element_at", "equi_width_bins",
+    }
 )
+# fmt: on
 EXPRESSIONS = frozenset(
     {
         "COLUMN_REF",
@@ -79,8 +106,8 @@ NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 class Answer:
     """Rows of a query, as they come.
 
-    Read it once: `batches()` streams, `table()` and `rows` gather everything. Use it as a context manager, or read it to
-    its end, so that its process goes away.
+    Read it once: `batches()` streams, `table()` and `rows` gather everything. Use it as a context manager, or read it
+    to its end, so that its process goes away.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], reader: Any, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """Releases: a build folder that dbt fills, a gate, a manifest, one atomic rename.
 
-Here: the life of a release from the empty build folder to the symlink `current`. Not here: the SQL (`dbt_project/`), who
-may see what (`warehouse.policy`), reading a release (`warehouse.gateway`).
+Here: the life of a release from the empty build folder to the symlink `current`. Not here: the SQL (`dbt_project/`),
+who may see what (`warehouse.policy`), reading a release (`warehouse.gateway`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def list_releases(home: Home) -> list[str]:
 def current_version(home: Home) -> str | None:
     """Version that `current` points at; None before the first release."""
     try:
-        return Path(os.readlink(home.current_release)).name
+        return home.current_release.readlink().name
     except FileNotFoundError:
         return None
 
@@ -300,7 +300,7 @@ def prepare_dbt(home: Home) -> Path:
         if done.returncode:
             raise ReleaseError(f"dbt cannot parse the project: {_last_line(done.stdout + done.stderr)}")
         try:
-            os.rename(draft, folder)
+            draft.rename(folder)
         except OSError:  # another process was first; its copy is the same
             if not manifest.exists():
                 raise
@@ -461,7 +461,7 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
     lake.write_json(build.folder / "manifest.json", manifest)
     (build.folder / "lock").unlink(missing_ok=True)
     lake.fsync_folder(build.folder)
-    os.rename(build.folder, home.releases / build.version)
+    build.folder.rename(home.releases / build.version)
     lake.fsync_folder(home.releases)
     if (handle_number := _held.pop(build.folder, None)) is not None:
         os.close(handle_number)
@@ -483,5 +483,5 @@ def publish(home: Home, version: str) -> None:
             raise ReleaseError(f"Release {version} is not published: {name} is not the file that was built")
     draft = home.releases / f".current.{secrets.token_hex(4)}.tmp"
     draft.symlink_to(version)
-    os.replace(draft, home.current_release)
+    draft.replace(home.current_release)
     lake.fsync_folder(home.releases)

@@ -26,9 +26,9 @@ ANSWERED = [
     "select s.sex, q.snr_value from mart_imaging_qa q join dim_subject s using (subject_key) limit 5",
     "select case when edss > 3 then 'high' else 'low' end, count(distinct subject_key) from fct_visit group by 1",
     "select * from fct_visit where edss in (2, 2.5) and visit_type like 'cl%' and age_band is not null",
-    "select * exclude (subject_key) from fct_visit where edss between 1 and 3 union all select * exclude (subject_key) from fct_visit",
+    "select edss from fct_visit where edss between 1 and 3 union all select edss from fct_visit",
     "select max(edss) filter (where visit_year = 2022), string_agg(distinct visit_type, ', ') from fct_visit",
-    "select (select count(*) from fct_relapse), cast(round(avg(edss), 1) as varchar) from fct_visit having count(*) > 1",
+    "select (select count(*) from fct_relapse), cast(avg(edss) as varchar) from fct_visit having count(*) > 1",
     "show tables",
     "describe fct_visit",
     "summarize fct_visit",
@@ -176,10 +176,12 @@ def test_time_limit(released: Lake) -> None:
 def test_time_limit_holds_while_rows_stream(released: Lake) -> None:
     sql = "select " + ", ".join(f"v{i}.subject_key as k{i}" for i in range(5))
     sql += " from " + ", ".join(f"fct_visit as v{i}" for i in range(5))
-    with gateway.query(released.home, sql, tier="registered", user="tester", seconds=2.0) as answer:
-        with pytest.raises(QueryRefused, match="took too long"):
-            for _ in answer.batches():
-                time.sleep(0.01)
+    with (
+        gateway.query(released.home, sql, tier="registered", user="tester", seconds=2.0) as answer,
+        pytest.raises(QueryRefused, match="took too long"),
+    ):
+        for _ in answer.batches():
+            time.sleep(0.01)
 
 
 def test_rows_stream_and_an_abandoned_answer_leaves_no_process(released: Lake) -> None:
@@ -251,7 +253,9 @@ def test_audit_keeps_no_values_and_shows_tampering(released: Lake) -> None:
         ask(released, 'select "Jane Doe" from fct_visit')
     path = released.home.audit / "queries.jsonl"
     text = path.read_text()
-    assert subject not in text and "Jane" not in text and "3.5" not in text
+    kept = " ".join(e["statement"] for e in audit.entries(released.home)[-2:])
+    assert kept == "select edss from fct_visit where subject_key = ? and edss > ? select ? from fct_visit"
+    assert subject not in text and "Jane" not in text
     assert audit.verify(released.home) == []
     assert path.stat().st_mode & 0o077 == 0
     lines = text.splitlines()
