@@ -1,0 +1,13 @@
+{# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
+with staged as (
+    select * from {{ ref('stg_registry__mri_session') }}
+)
+
+select * exclude (is_refused)
+from staged
+where not is_refused
+    and subject_key is not null
+qualify row_number() over (
+    partition by subject_key, mri_date
+    order by sequence_number desc, source_row desc, row_key
+) = 1
