@@ -1,0 +1,93 @@
+"""Where image work runs: local Dask worker processes, or the network's own Dask cluster.
+
+Here: the Dask form of `warehouse.work.Mapper`. Not here: what is computed. Results are content-addressed by those who
+make them, so a worker or this process may die at any time and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from warehouse.home import Home, Network
+from warehouse.work import Mapper
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+
+
+class Compute:
+    """One cluster for as long as one `ranvier` command runs; started at the first piece of work, not before."""
+
+    def __init__(self, home: Home, network: Network) -> None:
+        self._home = home
+        self._imaging = network.imaging
+        self._client = None
+        self._cluster = None
+
+    def _connect(self):  # type: ignore[no-untyped-def]
+        if self._client is not None:
+            return self._client
+        import dask
+        from distributed import Client, LocalCluster
+
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        if self._imaging.scheduler:
+            self._client = Client(self._imaging.scheduler, set_as_default=False)
+            return self._client
+        # One thread per worker: the work itself is single-threaded, and results must not depend on a thread count.
+        for name in THREADS:
+            os.environ.setdefault(name, "1")
+        dask.config.set(
+            {
+                "temporary-directory": str(self._home.cache / "dask"),
+                "distributed.worker.memory.terminate": False,
+                "distributed.worker.memory.pause": False,
+                "distributed.admin.log-format": "%(message)s",
+            }
+        )
+        self._cluster = LocalCluster(
+            n_workers=self._imaging.workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+        )
+        self._client = Client(self._cluster, set_as_default=False)
+        return self._client
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[int, R | Exception]]:
+        """See `warehouse.work.Mapper`."""
+        if not items:
+            return
+        from distributed import as_completed
+
+        client = self._connect()  # type: ignore[no-untyped-call]
+        futures = {client.submit(function, item, pure=False): index for index, item in enumerate(items)}
+        for future in as_completed(list(futures)):
+            error = future.exception()
+            yield futures[future], error if error is not None else future.result()
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._client is not None:
+            self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._client = self._cluster = None
+
+
+@contextmanager
+def compute(home: Home, network: Network) -> Iterator[Mapper]:
+    """The mapper of this home, for as long as the block lasts."""
+    pool = Compute(home, network)
+    try:
+        yield pool.map
+    finally:
+        pool.close()
