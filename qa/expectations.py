@@ -36,11 +36,19 @@ def quiet_context() -> EphemeralDataContext:
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.config.analytics_enabled = False
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
-    return context
+    config = DataContextConfig(
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+        # No docs site: an ephemeral context would leave one in the machine's temporary folder.
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
 
 
 def helper_column(rule: Rule) -> str:

@@ -185,7 +185,9 @@ def _wrong_types(entity: Entity, frame: pl.DataFrame) -> dict[str, str]:
             if column not in frame.columns:
                 reasons[rule.id] = f"column {column} is absent"
             elif column in expected and frame.schema[column] not in (expected[column], pl.Null):
-                reasons[rule.id] = f"column {column} holds {frame.schema[column]}, the dictionary says {expected[column]}"
+                reasons[rule.id] = (
+                    f"column {column} holds {frame.schema[column]}, the dictionary says {expected[column]}"
+                )
     return reasons
 
 
