@@ -11,7 +11,7 @@ import csv
 import os
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -20,7 +20,7 @@ from warehouse.errors import DictionaryError
 
 if TYPE_CHECKING:
     from great_expectations.core.expectation_suite import ExpectationSuite
-    from great_expectations.data_context import EphemeralDataContext
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
     from great_expectations.expectations.expectation import Expectation
 
 STEP_TOLERANCE = 1e-9
@@ -72,7 +72,7 @@ def build_suite(entity: Entity) -> ExpectationSuite:
     ------
     DictionaryError
         The suite does not hold as many expectations as the table has rules. Great Expectations drops expectations
-        that serialise alike even when their `meta` differs; the rule id in `notes` keeps them apart.
+        that serialise alike even when their `meta` differs; the rule id in `description` keeps them apart.
     """
     import great_expectations as gx
 
@@ -96,11 +96,13 @@ def suite_sizes(dictionary: Dictionary | None = None) -> dict[str, int]:
 def _expectation(rule: Rule) -> Expectation:
     import great_expectations.expectations as gxe
 
-    said = {"meta": {"rule": rule.id}, "notes": f"Rule {rule.id}, {rule.severity}. Source: {rule.source}"}
+    said: dict[str, Any] = {
+        "meta": {"rule": rule.id},
+        "description": f"{rule.id}: no row where {rule.text}",
+        "notes": f"Severity {rule.severity}. Source: {rule.source}",
+    }
     if not is_built_in(rule):
-        return gxe.ExpectColumnValuesToBeInSet(
-            column=helper_column(rule), value_set=[True], description=f"{rule.id}: no row where {rule.text}", **said
-        )
+        return gxe.ExpectColumnValuesToBeInSet(column=helper_column(rule), value_set=[True], **said)
     if rule.kind == "not_null":
         return gxe.ExpectColumnValuesToNotBeNull(column=str(rule.column), **said)
     if rule.kind == "range":

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         ExpectationSuiteValidationResult,
         ExpectationValidationResult,
     )
-    from great_expectations.data_context import EphemeralDataContext
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
 log = logging.getLogger(__name__)
 
@@ -293,8 +293,8 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
     They hold counts and the dictionary's words: no row key, no cell value, and nothing that a browser fetches from
     elsewhere. Great Expectations' store, which holds both, lies in a temporary folder that is removed.
     """
-    from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaPageView
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view.view import DefaultJinjaPageView
 
     dictionary = load_dictionary()
     frames = {

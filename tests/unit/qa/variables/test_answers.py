@@ -1,4 +1,4 @@
-"""What validation says where it cannot judge, over several deliveries, and for rules the dictionary may come to have."""
+"""What validation says where it cannot judge, and over several deliveries."""
 
 from __future__ import annotations
 
