@@ -94,7 +94,7 @@ def suite_sizes(dictionary: Dictionary | None = None) -> dict[str, int]:
 
 
 def _expectation(rule: Rule) -> Expectation:
-    import great_expectations.expectations as gxe
+    from great_expectations.expectations import core as gxe
 
     said: dict[str, Any] = {
         "meta": {"rule": rule.id},

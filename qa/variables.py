@@ -304,6 +304,7 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
         for name in dictionary.entities
     }
     context = quiet_context()
+    view: Any = DefaultJinjaPageView()
     target = home.lake / "docs" / site_code
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{site_code}-") as scratch:
@@ -318,7 +319,7 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
             for result in validation.results:
                 _drop_rows(result)
             document = ValidationResultsPageRenderer().render(validation)
-            page = without_outside(str(DefaultJinjaPageView().render(document)))
+            page = without_outside(view.render(document))
             lake.write_bytes(draft / f"{entity.name}.html", page.encode())
             links.append(f'<li><a href="{entity.name}.html">{entity.name}</a></li>')
         index = (
