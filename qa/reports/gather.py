@@ -342,7 +342,8 @@ class Gatherer:
             if rule is None or rows.is_empty():
                 continue
             lines = [
-                self._line("row", r, str(entity), r["file_number"], r["source_row"], rule.text) | {"action": rule.action}
+                self._line("row", r, str(entity), r["file_number"], r["source_row"], rule.text)
+                | {"action": rule.action}
                 for r in rows.iter_rows(named=True)
             ]
             found.append(self._refusal("row", "row", f"{entity} table", str(rule_id), lines))
@@ -354,9 +355,7 @@ class Gatherer:
         for row in refused.iter_rows(named=True):
             line = self._line("file", row, "", row["file_number"], None, row["reason"])
             grouped[row["kind"] or "other", row["reason_code"] or ""].append(line)
-        return [
-            self._refusal("file", "file", f"{kind} files", code, lines) for (kind, code), lines in grouped.items()
-        ]
+        return [self._refusal("file", "file", f"{kind} files", code, lines) for (kind, code), lines in grouped.items()]
 
     def _scan_refusals(self) -> list[Refusal]:
         found = []
@@ -371,7 +370,13 @@ class Gatherer:
         return found
 
     def _line(
-        self, what: str, row: dict[str, Any], table: str | None, file: int | None, number: int | None, reason: str | None
+        self,
+        what: str,
+        row: dict[str, Any],
+        table: str | None,
+        file: int | None,
+        number: int | None,
+        reason: str | None,
     ) -> dict[str, Any]:
         key = row["delivery_key"]
         return {
