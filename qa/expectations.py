@@ -94,7 +94,12 @@ def suite_sizes(dictionary: Dictionary | None = None) -> dict[str, int]:
 
 
 def _expectation(rule: Rule) -> Expectation:
-    from great_expectations.expectations import core as gxe
+    from great_expectations.expectations.core.expect_column_pair_values_a_to_be_greater_than_b import (
+        ExpectColumnPairValuesAToBeGreaterThanB,
+    )
+    from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
+    from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
+    from great_expectations.expectations.core.expect_column_values_to_not_be_null import ExpectColumnValuesToNotBeNull
 
     said: dict[str, Any] = {
         "meta": {"rule": rule.id},
@@ -102,14 +107,14 @@ def _expectation(rule: Rule) -> Expectation:
         "notes": f"Severity {rule.severity}. Source: {rule.source}",
     }
     if not is_built_in(rule):
-        return gxe.ExpectColumnValuesToBeInSet(column=helper_column(rule), value_set=[True], **said)
+        return ExpectColumnValuesToBeInSet(column=helper_column(rule), value_set=[True], **said)
     if rule.kind == "not_null":
-        return gxe.ExpectColumnValuesToNotBeNull(column=str(rule.column), **said)
+        return ExpectColumnValuesToNotBeNull(column=str(rule.column), **said)
     if rule.kind == "range":
-        return gxe.ExpectColumnValuesToBeBetween(
+        return ExpectColumnValuesToBeBetween(
             column=str(rule.column), min_value=rule.minimum, max_value=rule.maximum, **said
         )
-    return gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+    return ExpectColumnPairValuesAToBeGreaterThanB(
         column_A=str(rule.other),
         column_B=str(rule.column),
         or_equal=not rule.strict,

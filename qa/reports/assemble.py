@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from PIL import Image
 
 from qa.reports import charts
@@ -106,9 +107,7 @@ def _page(facts: Facts, network: Network, site_name: str, version: str, texts: T
         "style": (FOLDER / "style.css").read_text(encoding="utf-8"),
         "picture": picture_data,
         "panel_svg": lambda panel: charts.strip(panel.values, panel.network, _panel_title(panel, texts)),
-        "trend_svg": lambda points, name, title: charts.columns(
-            _series(points, name), _trend_title(points, name, title)
-        ),
+        "trend_svg": _trend_svg,
     }
     return environment().get_template("page.html.j2").render(values)
 
@@ -125,6 +124,10 @@ def _panel_title(panel: Panel, texts: Texts) -> str:
 
 def _series(points: list[TrendPoint], name: str) -> list[tuple[str, float | None]]:
     return [(point.label, getattr(point, name)) for point in points]
+
+
+def _trend_svg(points: list[TrendPoint], name: str, title: str) -> Markup:
+    return charts.columns(_series(points, name), _trend_title(points, name, title))
 
 
 def _trend_title(points: list[TrendPoint], name: str, title: str) -> str:

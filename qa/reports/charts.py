@@ -39,10 +39,10 @@ def strip(values: Sequence[float], network: tuple[float, float, float] | None, t
     reach = [*own, *(network or ())]
     low, high = min(reach), max(reach)
     pad = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
-    low, high = low - pad, high + pad
+    start, end = low - pad, high + pad
 
     def x(value: float) -> float:
-        return INSET + (value - low) / (high - low) * (WIDTH - 2 * INSET)
+        return float(INSET + (value - start) / (end - start) * (WIDTH - 2 * INSET))
 
     parts = [f'<line class="axis" x1="0" x2="{WIDTH}" y1="34" y2="34"/>']
     if network is not None:
@@ -58,8 +58,8 @@ def strip(values: Sequence[float], network: tuple[float, float, float] | None, t
     median = own[half] if len(own) % 2 else (own[half - 1] + own[half]) / 2
     m = min(max(x(median), INSET), WIDTH - INSET)
     parts.append(f'<path class="own" d="M{m:.1f} 35l-5 8h10z"/>')
-    parts.append(f'<text x="0" y="55">{number(low + pad)}</text>')
-    parts.append(f'<text x="{WIDTH}" y="55" text-anchor="end">{number(high - pad)}</text>')
+    parts.append(f'<text x="0" y="55">{number(low)}</text>')
+    parts.append(f'<text x="{WIDTH}" y="55" text-anchor="end">{number(high)}</text>')
     return _svg(WIDTH, 58, title, parts)
 
 

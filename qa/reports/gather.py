@@ -341,11 +341,10 @@ class Gatherer:
             rows = rows.sort("delivery_key", "file_number", "source_row")
             if rule is None or rows.is_empty():
                 continue
-            lines = [
-                self._line("row", r, str(entity), r["file_number"], r["source_row"], rule.text)
-                | {"action": rule.action}
-                for r in rows.iter_rows(named=True)
-            ]
+            lines = []
+            for r in rows.iter_rows(named=True):
+                line = self._line("row", r, str(entity), r["file_number"], r["source_row"], rule.text)
+                lines.append(line | {"action": rule.action})
             found.append(self._refusal("row", "row", f"{entity} table", str(rule_id), lines))
         return found
 

@@ -1,7 +1,7 @@
 """The mail that carries a report to its site, as a file any mail program opens.
 
-Here: the message. Not here: sending it; until a mail server is configured, `outbox/` is where mails wait. The body holds
-counts and rule texts only: no picture, no row or file number, nothing about one patient.
+Here: the message. Not here: sending it; until a mail server is configured, mails wait in `outbox/`. The body
+holds counts and rule texts only: no picture, no row or file number, nothing about one patient.
 """
 
 from __future__ import annotations
@@ -57,9 +57,8 @@ def write_mail(home: Home, network: Network, site_code: str, version: str, now: 
 def _message(facts: Facts, network: Network, site_name: str, contact: str | None, version: str) -> EmailMessage:
     texts = load_texts()
     paragraphs, items = _words(facts, network, site_name, contact, texts)
-    text = "\n\n".join(
-        [*paragraphs[:2], *(["\n".join(f"  - {item}" for item in items)] if items else []), *paragraphs[2:]]
-    )
+    listed = ["\n".join(f"  - {item}" for item in items)] if items else []
+    text = "\n\n".join([*paragraphs[:2], *listed, *paragraphs[2:]])
     page = environment().get_template("mail.html.j2").render(paragraphs=paragraphs, items=items)
     refuse_keys(text + page, set())
     message = EmailMessage()

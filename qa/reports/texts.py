@@ -22,7 +22,7 @@ class Texts:
     def __init__(self, catalogue: dict[str, Any]) -> None:
         self._catalogue = catalogue
 
-    def __call__(self, name: str, **values: Any) -> str:
+    def __call__(self, name: str, /, **values: Any) -> str:
         """The text called `name`, filled with `values`. Raises DictionaryError when the catalogue has none."""
         found = self._find(name)
         if found is None:
