@@ -280,6 +280,12 @@ def _result(answer: RuleAnswer, site_code: str) -> dict[str, Any]:
     }
 
 
+SCRIPTED = re.compile(
+    r"<script\b.*?</script>|<footer>.*?</footer>|<img\b[^>]*>|<link\b[^>]*>|<form\b.*?</form>", re.I | re.S
+)
+"""What needs the script libraries that the page loses, the maker's logo and its newsletter."""
+ABOVE = re.compile(r"(?:\.\./)+(?:index|expectations/\w+)\.html")
+"""Links to pages of the store, which is not kept."""
 OUTSIDE = re.compile(r"""<(?:link|script)\b[^>]*?(?:href|src)\s*=\s*["'](?:https?:)?//[^>]*>(?:\s*</script>)?""", re.I)
 ELSEWHERE = re.compile(r"""\b(href|src|action)\s*=\s*(["'])(?:https?:)?//[^"']*\2""", re.I)
 ADDRESS = re.compile(r"""(?:https?:)?//(?:[a-z0-9-]+\.)+[a-z]{2,}[^\s"'<>)]*""", re.I)
@@ -318,6 +324,8 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
                 continue
             for result in validation.results:
                 _drop_rows(result)
+            # The markers of a batch hold a fingerprint of the data and the time of the run.
+            validation.meta["batch_markers"] = {}
             document = ValidationResultsPageRenderer().render(validation)
             page = without_outside(view.render(document))
             lake.write_bytes(draft / f"{entity.name}.html", page.encode())
@@ -344,6 +352,8 @@ def _drop_rows(result: ExpectationValidationResult) -> None:
 
 def without_outside(page: str) -> str:
     """A page without anything a browser would fetch from elsewhere, readable without the style sheets it loses."""
+    page = SCRIPTED.sub("", page)
+    page = ABOVE.sub("index.html", page)
     page = OUTSIDE.sub("", page)
     page = ELSEWHERE.sub(r"\1=\2#\2", page)
     page = ADDRESS.sub("", page)

@@ -292,7 +292,7 @@ class Gatherer:
     # What was left out
 
     def _places(self, lines: list[dict[str, Any]], word: str) -> tuple[list[str], int]:
-        """`rows 3, 7-9 of file 1 (delivery x)` for lines with delivery, file and row."""
+        """`rows 3, 7-9 of file 1, in "x"` for lines with delivery, file and row."""
         grouped: dict[tuple[str | None, int | None], list[int]] = defaultdict(list)
         for line in lines:
             group = (line["delivery_key"], line["file"] if word == "row" else None)
@@ -309,7 +309,7 @@ class Gatherer:
     def _in_delivery(self, text: str, delivery_key: str | None) -> str:
         if delivery_key not in self.names or len(self.names) < 2:
             return text
-        return f"{text} ({self.texts('todo.in_delivery', name=self.names[delivery_key])})"
+        return f"{text}, {self.texts('todo.in_delivery', name=self.names[delivery_key])}"
 
     @staticmethod
     def _cut(places: list[str]) -> tuple[list[str], int]:
@@ -401,7 +401,7 @@ class Gatherer:
             if is_told:  # its findings have told it already
                 continue
             who = "registry" if refusal.kind == "row" else "sender"
-            title = f"{refusal.what}: {refusal.why}"
+            title = capital(f"{refusal.what}: {refusal.why}")
             tasks.append(
                 Task(title, who, "refused", refusal.count, [refusal.action], refusal.places, refusal.places_more)
             )
@@ -424,7 +424,7 @@ class Gatherer:
             told = [w if is_told else f"{w}: {f['message']}" for w, f in zip(words, group, strict=True)]
             places, more = self._cut([text.strip(": ") for text in told])
         return Task(
-            title=title[:1].upper() + title[1:],
+            title=capital(title),
             who=self.declared["who"].get(group[0]["quality_class"], "registry"),
             severity="error" if any(finding["severity"] == "error" for finding in group) else "warning",
             count=len(group),
@@ -549,16 +549,25 @@ class Gatherer:
             said.append(self.texts("praise.all_scans", n=facts.verdicts["pass"]))
         if resolved := sum(finding["state"] == "resolved" for finding in self.findings):
             said.append(self.texts("praise.resolved", n=resolved))
+        better: dict[str, list[str]] = defaultdict(list)
         for panel in facts.panels:
-            if panel.is_better and panel.direction != "target":
+            if panel.is_better:
                 label = self.texts(f"measures.labels.{panel.measure}")
-                said.append(self.texts("praise.better", contrast=panel.contrast, measure=label))
-        return said[:6]
+                better[panel.contrast].append(label[:1].lower() + label[1:])
+        said += [
+            self.texts("praise.better", contrast=contrast, measures="; ".join(labels))
+            for contrast, labels in better.items()
+        ]
+        return said
 
 
 def share(part: int, whole: int) -> float | None:
     """Per cent, or None of nothing."""
     return 100 * part / whole if whole else None
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def series_name(row: dict[str, Any]) -> str:
