@@ -29,11 +29,12 @@ Made from `warehouse/dictionary/` (version {version}); change a rule there, then
 
 Every rule is one Great Expectations expectation, applied per site to pseudonymous rows. It answers pass, fail or
 undetermined (a column is absent, has another type, or a table to compare with was not given); undetermined is never a
-finding. A row that breaks an **error** rule is left out of releases until it is corrected. A **warning** leaves the row in
-and asks the site to look. Each broken row is a finding with the row's key and the rule's id; it is resolved once a run
-no longer finds it.
+finding. A row that breaks an **error** rule is left out of releases until it is corrected. A **warning** leaves the row
+in and asks the site to look. Each broken row is a finding with the row's key and the rule's id; it is resolved once a
+run no longer finds it.
 
 {count} rules.
+
 """
 
 

@@ -325,7 +325,7 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
             for result in validation.results:
                 _drop_rows(result)
             # The markers of a batch hold a fingerprint of the data and the time of the run.
-            validation.meta["batch_markers"] = {}
+            validation.meta.pop("batch_markers", None)
             document = ValidationResultsPageRenderer().render(validation)
             page = without_outside(view.render(document))
             lake.write_bytes(draft / f"{entity.name}.html", page.encode())

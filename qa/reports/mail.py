@@ -45,9 +45,8 @@ def write_mail(home: Home, network: Network, site_code: str, version: str, now: 
     message["Date"] = now
     domain = network.data_manager.rpartition("@")[2] or "ranvier.invalid"
     message["Message-ID"] = f"<report.{site_code}.{version}@{domain}>"
-    message.add_attachment(
-        report.read_bytes(), maintype="text", subtype="html", filename=f"report-{site_code}-{version}.html"
-    )
+    page, name = report.read_text(encoding="utf-8"), f"report-{site_code}-{version}.html"
+    message.add_attachment(page, subtype="html", charset="utf-8", cte="base64", filename=name)
     lake.write_bytes(target, message.as_bytes(policy=SMTP))
     mark_notified(home, site_code)
     log.info("%s: mail about release %s written", site_code, version)
