@@ -103,7 +103,7 @@ def _expectation(rule: Rule) -> Expectation:
 
     said: dict[str, Any] = {
         "meta": {"rule": rule.id},
-        "description": f"{rule.id}: no row where {rule.text}",
+        "description": f"{rule.id}: {rule.text}" if rule.kind == "range" else f"{rule.id}: no row where {rule.text}",
         "notes": f"Severity {rule.severity}. Source: {rule.source}",
     }
     if not is_built_in(rule):

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -290,7 +290,9 @@ OUTSIDE = re.compile(r"""<(?:link|script)\b[^>]*?(?:href|src)\s*=\s*["'](?:https
 ELSEWHERE = re.compile(r"""\b(href|src|action)\s*=\s*(["'])(?:https?:)?//[^"']*\2""", re.I)
 ADDRESS = re.compile(r"""(?:https?:)?//(?:[a-z0-9-]+\.)+[a-z]{2,}[^\s"'<>)]*""", re.I)
 STYLE = """<style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:70rem}table{border-collapse:collapse}
-td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}.hide,.modal{display:none}</style>"""
+td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}.hide,.modal,input,input+label{display:none}
+.fa-check-circle::before{content:"\\2713  holds"}.fa-times::before{content:"\\2717  broken"}
+.fa-exclamation-triangle::before{content:"? not known"}</style>"""
 
 
 def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Path:
@@ -325,7 +327,7 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
             for result in validation.results:
                 _drop_rows(result)
             # The markers of a batch hold a fingerprint of the data and the time of the run.
-            validation.meta.pop("batch_markers", None)
+            cast("dict[str, Any]", validation.meta).pop("batch_markers", None)
             document = ValidationResultsPageRenderer().render(validation)
             page = without_outside(view.render(document))
             lake.write_bytes(draft / f"{entity.name}.html", page.encode())
