@@ -290,7 +290,8 @@ OUTSIDE = re.compile(r"""<(?:link|script)\b[^>]*?(?:href|src)\s*=\s*["'](?:https
 ELSEWHERE = re.compile(r"""\b(href|src|action)\s*=\s*(["'])(?:https?:)?//[^"']*\2""", re.I)
 ADDRESS = re.compile(r"""(?:https?:)?//(?:[a-z0-9-]+\.)+[a-z]{2,}[^\s"'<>)]*""", re.I)
 STYLE = """<style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:70rem}table{border-collapse:collapse}
-td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}.hide,.modal,input,input+label{display:none}
+td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}
+.hide,.modal,.card.mb-3{display:none}.fas{font-style:normal}
 .fa-check-circle::before{content:"\\2713  holds"}.fa-times::before{content:"\\2717  broken"}
 .fa-exclamation-triangle::before{content:"? not known"}</style>"""
 
@@ -320,12 +321,14 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
         draft.mkdir()
         links = []
         for entity in dictionary.entities.values():
-            validation = _judge(entity, frames, context).validation
+            judgement = _judge(entity, frames, context)
+            validation = judgement.validation
             if validation is None:
                 links.append(f"<li>{entity.name}: no rows were delivered</li>")
                 continue
+            unknown = {a.rule.id: a.reason for a in judgement.answers if a.status == "undetermined"}
             for result in validation.results:
-                _drop_rows(result)
+                _drop_rows(result, unknown)
             # The markers of a batch hold a fingerprint of the data and the time of the run.
             cast("dict[str, Any]", validation.meta).pop("batch_markers", None)
             document = ValidationResultsPageRenderer().render(validation)
@@ -345,11 +348,18 @@ def build_data_docs(home: Home, site_code: str, delivery_keys: list[str]) -> Pat
     return target / "index.html"
 
 
-def _drop_rows(result: ExpectationValidationResult) -> None:
-    """Keep the counts of a result and nothing that was in a cell."""
+def _drop_rows(result: ExpectationValidationResult, unknown: dict[str, str | None]) -> None:
+    """Keep the counts of a result and nothing that was in a cell; a rule that is not known is shown as such."""
+    assert result.expectation_config is not None
+    reason = unknown.get(result.expectation_config.meta["rule"])
     kept = ("element_count", "missing_count", "missing_percent", "unexpected_count", "unexpected_percent")
-    result.result = {name: result.result[name] for name in kept if result.result.get(name) is not None}
-    result.exception_info = {"raised_exception": False, "exception_traceback": None, "exception_message": None}
+    result.result = {name: result.result[name] for name in kept if not reason and result.result.get(name) is not None}
+    said = f"undetermined: {reason}" if reason else None
+    result.exception_info = {
+        "raised_exception": bool(reason),
+        "exception_message": said,
+        "exception_traceback": said,
+    }
 
 
 def without_outside(page: str) -> str:

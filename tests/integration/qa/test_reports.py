@@ -225,3 +225,19 @@ def test_validation_of_a_site_writes_results_refused_rows_and_findings(made: tup
         "R01": 2,
         "R07a": 1,
     }
+
+
+def test_data_docs_show_a_rule_that_is_not_known_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, _ = build(tmp_path, SITES[:1])
+    read = lake.read_table
+
+    def without_edss(home: Home, table: str, site_code: str | None = None) -> pl.DataFrame:
+        frame = read(home, table, site_code)
+        return frame.drop("edss") if table == "raw_registry__visit" else frame
+
+    monkeypatch.setattr(lake, "read_table", without_edss)
+    index = variables.build_data_docs(home, SITE, [keys(SITE, 1)["delivery"]])
+    page = (index.parent / "visit.html").read_text(encoding="utf-8")
+    assert "undetermined: column edss is absent" in page
+    assert "fa-exclamation-triangle" in page
+    assert "fa-times" not in page.replace("Failed", "").split("Statistics")[1]
