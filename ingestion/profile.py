@@ -158,8 +158,7 @@ class Profile(BaseModel):
                 for code in column.values.values():
                     if codes is not None and code is not None and code not in codes:
                         raise ValueError(
-                            f"{name}: column {source!r}: {code!r} is no code of {column.variable} "
-                            f"({', '.join(codes)})"
+                            f"{name}: column {source!r}: {code!r} is no code of {column.variable} ({', '.join(codes)})"
                         )
             for variable in table.constants:
                 if variable not in variables or variables[variable].is_identifier:

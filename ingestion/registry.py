@@ -322,9 +322,11 @@ def _best_match(header: list[str], stem: str, profile: Profile) -> tuple[int, st
 def _records(lines: list[str], separator: str) -> list[list[str]]:
     """Split lines into cells, so that a stray quote spoils its own line and not the rest of the file."""
     if not any(line.count('"') % 2 for line in lines):
-        return [_cells([line], separator)[0] if line.strip() else [] for line in lines] if _has_long(lines) else [
-            row if any(cell.strip() for cell in row) else [] for row in _cells(lines, separator)
-        ]
+        return (
+            [_cells([line], separator)[0] if line.strip() else [] for line in lines]
+            if _has_long(lines)
+            else [row if any(cell.strip() for cell in row) else [] for row in _cells(lines, separator)]
+        )
     width = _usual_width(lines, separator)
     records: list[list[str]] = []
     index = 0
