@@ -52,13 +52,30 @@ def facts_of(row: dict[str, Any], highest_b_value: float | None) -> Facts:
     flags = set()
     if "LOCALIZER" in parts:
         flags.add("localizer_image_type")
-    if parts & {"ADC", "FA", "TRACEW", "EXP_ADC", "T1 MAP", "T2 MAP", "T2_STAR MAP", "B0 MAP", "B1", "MTRA", "ASL", "CBF"}:
+    if parts & {
+        "ADC",
+        "FA",
+        "TRACEW",
+        "EXP_ADC",
+        "T1 MAP",
+        "T2 MAP",
+        "T2_STAR MAP",
+        "B0 MAP",
+        "B1",
+        "MTRA",
+        "ASL",
+        "CBF",
+    }:
         flags.add("map_image_type")
     if row["component"] != "magnitude":
         flags.add("phase_image")
     if row["angio_flag"]:
         flags.add("angio_flag")
-    if row["is_epi"] or re.match(r"\*?(ep|epfid|epse|ep2d|ep_b)", sequence) or "EPI_GEMS" in (row["scan_options"] or ""):
+    if (
+        row["is_epi"]
+        or re.match(r"\*?(ep|epfid|epse|ep2d|ep_b)", sequence)
+        or "EPI_GEMS" in (row["scan_options"] or "")
+    ):
         flags.add("echo_planar")
     # A stray b-value near zero is no diffusion weighting: Philips states 0 in any image.
     if (highest_b_value or 0) > 20 or "DIFFUSION" in parts or re.search(r"\bep_?b\d", sequence.replace("*", "")):

@@ -49,18 +49,77 @@ READ_ERRORS = (
 )  # fmt: skip
 """What pydicom raises on bytes that are not what they say."""
 
-_STANDARD = """
-SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType Manufacturer
-ManufacturerModelName DeviceSerialNumber StationName SoftwareVersions SpecificCharacterSet PatientName PatientID PatientBirthDate
-StudyDescription SeriesDescription ProtocolName SequenceName PulseSequenceName ScanningSequence SequenceVariant ScanOptions
-MRAcquisitionType AngioFlag TimeOfFlightContrast EchoPlanarPulseSequence EchoPulseSequence InversionRecovery Spoiling
-RepetitionTime EchoTime EffectiveEchoTime InversionTime InversionTimes FlipAngle EchoTrainLength EchoNumbers
-MagneticFieldStrength DiffusionBValue ContrastBolusAgent ContrastBolusAgentSequence SliceThickness SpacingBetweenSlices
-Rows Columns NumberOfFrames PixelSpacing ImagePositionPatient ImageOrientationPatient PatientPosition InstanceNumber SeriesNumber
-StudyDate StudyTime SeriesDate SeriesTime AcquisitionDate AcquisitionTime AcquisitionDateTime BurnedInAnnotation
-BitsAllocated SamplesPerPixel BodyPartExamined SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
-ComplexImageComponent TemporalPositionIdentifier
-""".split()
+_STANDARD = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "ImageType",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "StationName",
+    "SoftwareVersions",
+    "SpecificCharacterSet",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "StudyDescription",
+    "SeriesDescription",
+    "ProtocolName",
+    "SequenceName",
+    "PulseSequenceName",
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "AngioFlag",
+    "TimeOfFlightContrast",
+    "EchoPlanarPulseSequence",
+    "EchoPulseSequence",
+    "InversionRecovery",
+    "Spoiling",
+    "RepetitionTime",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "InversionTime",
+    "InversionTimes",
+    "FlipAngle",
+    "EchoTrainLength",
+    "EchoNumbers",
+    "MagneticFieldStrength",
+    "DiffusionBValue",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PatientPosition",
+    "InstanceNumber",
+    "SeriesNumber",
+    "StudyDate",
+    "StudyTime",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "BurnedInAnnotation",
+    "BitsAllocated",
+    "SamplesPerPixel",
+    "BodyPartExamined",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ComplexImageComponent",
+    "TemporalPositionIdentifier",
+]
 
 
 def _private_tags() -> list[tuple[int, int, int, str, str, int]]:
@@ -361,12 +420,18 @@ def read_header(file: ImageFile, wanted: list[int] | None = None) -> dict[str, A
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 ds = pydicom.dcmread(
-                    handle, stop_before_pixels=True, force=True, defer_size=DEFER_BYTES, specific_tags=wanted or _wanted()
+                    handle,
+                    stop_before_pixels=True,
+                    force=True,
+                    defer_size=DEFER_BYTES,
+                    specific_tags=wanted or _wanted(),
                 )
                 return _row(file, ds, handle)
     except READ_ERRORS:
         # The bytes are a site's: what pydicom says of them may quote them, so only the kind of trouble is told.
-        return _refused(file, "dicom", "unreadable_dicom", "the DICOM header is damaged or cut off; send the file again")
+        return _refused(
+            file, "dicom", "unreadable_dicom", "the DICOM header is damaged or cut off; send the file again"
+        )
 
 
 def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, Any]:
@@ -375,12 +440,21 @@ def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, An
     if sop_class == DIRECTORY:
         return _refused(file, "dicom", "dicomdir", "a DICOMDIR lists other files and holds no image")
     if not sop_class and not modality:
-        return _refused(file, "dicom", "unreadable_dicom", "the DICOM header is damaged or cut off; send the file again")
+        return _refused(
+            file, "dicom", "unreadable_dicom", "the DICOM header is damaged or cut off; send the file again"
+        )
     if sop_class.startswith(SECONDARY_CAPTURE):
-        return _refused(file, "dicom", "secondary_capture", "a secondary capture (screen shot) may show a patient's name")
+        return _refused(
+            file, "dicom", "secondary_capture", "a secondary capture (screen shot) may show a patient's name"
+        )
     if sop_class not in IMAGE_CLASSES:
         if modality not in ("", "MR"):
-            return _refused(file, "dicom", "not_mr", "not an MR image: reports, presentation states and other modalities are not used")
+            return _refused(
+                file,
+                "dicom",
+                "not_mr",
+                "not an MR image: reports, presentation states and other modalities are not used",
+            )
         return _refused(file, "dicom", "not_an_image", "a DICOM object that is not an MR image")
     if _text(ds.get("BurnedInAnnotation")).upper() == "YES":
         return _refused(file, "dicom", "burned_in_text", "the header says that text is burned into the image")
@@ -399,7 +473,9 @@ def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, An
     scanning = _text(ds.get("ScanningSequence")).upper()
     echo_pulse = _text(ds.get("EchoPulseSequence")).upper()
     if echo_pulse:
-        scanning = "\\".join(filter(None, [scanning, {"GRADIENT": "GR", "SPIN": "SE", "BOTH": "GR\\SE"}.get(echo_pulse, "")]))
+        scanning = "\\".join(
+            filter(None, [scanning, {"GRADIENT": "GR", "SPIN": "SE", "BOTH": "GR\\SE"}.get(echo_pulse, "")])
+        )
     if _text(_first(ds, "InversionRecovery")).upper() == "YES":
         scanning += "\\IR"
     epi = _text(ds.get("EchoPlanarPulseSequence")).upper() == "YES" or "EP" in scanning.split("\\")
@@ -440,7 +516,8 @@ def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, An
         "station": _text(ds.get("StationName")),
         "software_version": _text(ds.get("SoftwareVersions")),
         "acquisition_dimension": _text(_first(ds, "MRAcquisitionType")).upper() or None,
-        "angio_flag": _text(ds.get("AngioFlag")).upper() == "Y" or _text(ds.get("TimeOfFlightContrast")).upper() == "YES",
+        "angio_flag": _text(ds.get("AngioFlag")).upper() == "Y"
+        or _text(ds.get("TimeOfFlightContrast")).upper() == "YES",
         "is_epi": epi,
         "is_spoiled": "SP" in _text(ds.get("SequenceVariant")).upper().split("\\")
         or _text(_first(ds, "Spoiling")).upper() not in ("", "NONE"),
@@ -479,9 +556,7 @@ def batches(files: Sequence[ImageFile]) -> Iterator[Batch]:
         yield Batch(tuple(files[begin : begin + BATCH]))
 
 
-def index_files(
-    files: Sequence[ImageFile], *, mapper: Mapper = serial, progress: Progress = silent
-) -> pl.DataFrame:
+def index_files(files: Sequence[ImageFile], *, mapper: Mapper = serial, progress: Progress = silent) -> pl.DataFrame:
     """Index DICOM headers of files: one row each, refused files with their reason.
 
     Of several files with one SOPInstanceUID the first by file number counts; the others are refused as duplicates.
