@@ -121,7 +121,7 @@ class _Graph:
 
         self.weights, self.nodes = weights, []  # type: tuple[dict[str, np.ndarray], list[Any]]
         self.initializers = [numpy_helper.from_array(value.copy(), name) for name, value in weights.items()]
-        for channels in {2, 4, 8, 16, 32, 64, 128}:
+        for channels in {4, 8, 16, 32, 64, 128}:
             for name, value in (("one", 1.0), ("zero", 0.0)):
                 array = np.full(channels, value, np.float32)
                 self.initializers.append(numpy_helper.from_array(array, f"{name}.{channels}"))

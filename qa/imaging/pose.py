@@ -1,0 +1,277 @@
+"""How the head lies: alignment to the MNI brain, offset from the isocentre, distance to the field of view's edges.
+
+Here: geometry of the brain mask. Intensities are used for one thing only, the left-right symmetry. Not here: limits
+(`thresholds.yaml`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from qa.imaging.answers import SIDE_NAMES, answer, unknown
+from qa.imaging.types import Mask, Volume
+from qa.model import Measure
+from warehouse.errors import RanvierError
+
+GRID_MM = 4.0
+REACH_MM = 16.0
+"""Distances to the brain's surface are followed this far on either side."""
+STEPS = 40
+EDGE_MM = 2.0
+"""Brain closer to an edge than this (or than one slice) counts as lying at it."""
+Matrix = NDArray[np.float64]
+
+
+class ReferenceMissing(RanvierError):
+    """The MNI brain that positions are told against is not installed."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """An affine from MNI to the scanner's millimetres, how well it fits, and the rotation in it."""
+
+    matrix: Matrix
+    dice: float
+    symmetry: float
+    scale: float
+    pitch: float
+    roll: float
+    yaw: float
+
+
+@lru_cache(maxsize=1)
+def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
+    """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
+    spec = importlib.util.find_spec("nilearn")  # its import takes five seconds, and only a file of it is wanted
+    if spec is None or spec.origin is None:
+        raise ReferenceMissing("The package nilearn, which ships the MNI brain, is not installed")
+    path = Path(spec.origin).parent / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    if not path.exists():
+        raise ReferenceMissing("nilearn's MNI brain is missing; reinstall nilearn")
+    image = nib.load(path)  # type: ignore[attr-defined]
+    affine = np.asarray(image.affine, float)  # type: ignore[attr-defined]
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2))  # type: ignore[attr-defined]
+    brain = np.pad(brain, 20)
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, 20.0)
+    step = round(GRID_MM / abs(affine[0, 0]))
+    coarse = brain[::step, ::step, ::step]
+    affine = affine @ np.diag([step, step, step, 1.0])
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    distance = _signed_distance(coarse, spacing)
+    near = np.abs(distance) < REACH_MM
+    points = np.argwhere(near) @ affine[:3, :3].T + affine[:3, 3]
+    return points, distance[near], coarse, affine
+
+
+def _signed_distance(mask: Mask, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.clip(inside - outside, -REACH_MM, REACH_MM)
+
+
+def _coarse(volume: Volume, mask: Mask) -> tuple[NDArray[np.float64], Matrix]:
+    """Signed distance to the mask's surface on a 4 mm grid with room around it, and that grid's affine."""
+    where = np.argwhere(mask)
+    low, high = where.min(axis=0), where.max(axis=0)
+    steps = GRID_MM / volume.spacing
+    room = int(np.ceil(2 * REACH_MM / GRID_MM))
+    counts = np.ceil((high - low + 1) / steps).astype(int) + 2 * room
+    origin = low - room * steps
+    small = np.ones(tuple(counts), bool)
+    index = []
+    for axis, (count, length) in enumerate(zip(counts, mask.shape, strict=True)):
+        position = np.rint(origin[axis] + np.arange(count) * steps[axis]).astype(int)
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        small &= ((position >= 0) & (position < length)).reshape(shape)
+        index.append(np.clip(position, 0, length - 1))
+    small &= mask[np.ix_(*index)]
+    affine = volume.affine.copy()
+    affine[:3, :3] = volume.affine[:3, :3] * steps
+    affine[:3, 3] = volume.affine[:3, :3] @ origin + volume.affine[:3, 3]
+    return _signed_distance(small, np.full(3, GRID_MM)), affine
+
+
+def align(volume: Volume, brain: Mask) -> Pose | None:
+    """Affine from the MNI brain to this brain, by Gauss-Newton on the distances to the two brains' surfaces.
+
+    Independent of contrast, and the same on every run. None for a mask too small to align.
+
+    Notes
+    -----
+    Angles are those of the rotation nearest to the affine (polar decomposition), in degrees: pitch > 0 nose up, roll > 0
+    right ear down, yaw > 0 nose to the left.
+    """
+    if brain.sum() * volume.voxel_ml < 100:
+        return None
+    points, target, mni_mask, mni_affine = _mni()
+    distance, affine = _coarse(volume, brain)
+    to_grid = np.linalg.inv(affine)
+    slope = np.stack(np.gradient(distance), axis=0)
+    centre_mni = _centroid(mni_mask, mni_affine)
+    centre = _centroid(brain, volume.affine)
+    ratio = brain.sum() * volume.voxel_ml * 1000 / (mni_mask.sum() * abs(np.linalg.det(mni_affine[:3, :3])))
+    linear = np.eye(3) * np.cbrt(ratio)
+    shift = centre
+    arms = points - centre_mni
+    for step in range(STEPS):
+        moved = arms @ linear.T + shift
+        grid = (moved @ to_grid[:3, :3].T + to_grid[:3, 3]).T
+        error = ndimage.map_coordinates(distance, grid, order=1, mode="nearest") - target * np.cbrt(np.linalg.det(linear))
+        gradient = np.stack([ndimage.map_coordinates(s, grid, order=1, mode="nearest") for s in slope], axis=1)
+        gradient = gradient @ to_grid[:3, :3]
+        weight = 1 / np.maximum(np.abs(error), 3.0)
+        if step < STEPS // 2:
+            rotated = arms @ linear.T
+            basis = np.concatenate([np.cross(rotated, gradient), (gradient * rotated).sum(1)[:, None], gradient], axis=1)
+        else:
+            basis = np.concatenate([(gradient[:, :, None] * arms[:, None, :]).reshape(len(arms), 9), gradient], axis=1)
+        normal = (basis * weight[:, None]).T @ basis
+        normal += np.diag(np.diag(normal)) * 1e-4 + 1e-9 * np.eye(len(normal))
+        update = -np.linalg.solve(normal, basis.T @ (weight * error))
+        if step < STEPS // 2:
+            linear = (1 + np.clip(update[3], -0.1, 0.1)) * _rotation(update[:3]) @ linear
+            shift = shift + update[4:]
+        else:
+            linear = linear + update[:9].reshape(3, 3)
+            shift = shift + update[9:]
+        if not np.all(np.isfinite(linear)) or not 0.05 < np.linalg.det(linear) < 20:
+            return None
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = shift - linear @ centre_mni
+    pitch, roll, yaw = _angles(linear)
+    dice = _dice(volume, brain, matrix)
+    return Pose(matrix, dice, _symmetry(volume, matrix), float(np.cbrt(np.linalg.det(linear))), pitch, roll, yaw)
+
+
+def _centroid(mask: Mask, affine: Matrix) -> NDArray[np.float64]:
+    centre: NDArray[np.float64] = affine[:3, :3] @ np.array(ndimage.center_of_mass(mask)) + affine[:3, 3]
+    return centre
+
+
+def _rotation(vector: NDArray[np.float64]) -> Matrix:
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn: Matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return turn
+
+
+def _angles(linear: Matrix) -> tuple[float, float, float]:
+    left, _, right = np.linalg.svd(linear)
+    turn = left @ right
+    pitch = np.degrees(np.arctan2(turn[2, 1], turn[2, 2]))
+    roll = np.degrees(np.arcsin(np.clip(-turn[2, 0], -1, 1)))
+    yaw = np.degrees(np.arctan2(turn[1, 0], turn[0, 0]))
+    return float(pitch), float(roll), float(yaw)
+
+
+def _mni_grid() -> tuple[NDArray[np.float64], Mask]:
+    _, _, mask, affine = _mni()
+    index = np.argwhere(np.ones_like(mask))
+    return index @ affine[:3, :3].T + affine[:3, 3], mask
+
+
+def _sample(array: np.ndarray, volume: Volume, world: NDArray[np.float64]) -> np.ndarray:
+    back = np.linalg.inv(volume.affine)
+    grid = np.rint(world @ back[:3, :3].T + back[:3, 3]).astype(int)
+    inside = np.all((grid >= 0) & (grid < array.shape), axis=1)
+    grid = np.clip(grid, 0, np.array(array.shape) - 1)
+    return np.where(inside, array[grid[:, 0], grid[:, 1], grid[:, 2]], 0)
+
+
+def _dice(volume: Volume, brain: Mask, matrix: Matrix) -> float:
+    world, mask = _mni_grid()
+    found = _sample(brain, volume, world @ matrix[:3, :3].T + matrix[:3, 3]).astype(bool)
+    return float(2 * (found & mask.ravel()).sum() / max(1, found.sum() + mask.sum()))
+
+
+def _symmetry(volume: Volume, matrix: Matrix) -> float:
+    """Correlation over the brain of its smoothed intensities with those mirrored at MNI's middle plane."""
+    world, mask = _mni_grid()
+    inside = world[mask.ravel()]
+    blurred = ndimage.gaussian_filter(volume.data, np.maximum(2.0 / volume.spacing, 0))
+    mirrored = inside * [-1, 1, 1]
+    one, other = (_sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3]) for w in (inside, mirrored))
+    if one.std() < 1e-9 or other.std() < 1e-9:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Per side of the volume: brain to the edge of the non-zero field of view (mm), and brain area at that edge (mm2)."""
+
+    margin_mm: dict[str, float]
+    cut_area_mm2: dict[str, float]
+    frame: tuple[slice, ...]
+
+
+def coverage(volume: Volume, brain: Mask) -> Coverage:
+    """How far the brain is from the edges of what was imaged.
+
+    Scanners leave outermost rows at zero (distortion correction), so the edge is the outermost plane in which more than
+    0.2 % of the voxels differ from zero.
+    """
+    margin, area = {}, {}
+    frame = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        used = np.flatnonzero((volume.data != 0).mean(axis=others) > 0.002)
+        planes = np.flatnonzero(brain.any(axis=others))
+        first, last = (int(used[0]), int(used[-1])) if used.size else (0, volume.data.shape[axis] - 1)
+        frame.append(slice(first, last + 1))
+        pixel = float(np.prod([volume.spacing[a] for a in others]))
+        depth = max(1, round(EDGE_MM / float(volume.spacing[axis])))
+        profile = brain.sum(axis=others) * pixel
+        low, high = SIDE_NAMES[2 * axis], SIDE_NAMES[2 * axis + 1]
+        margin[low] = float((planes[0] - first) * volume.spacing[axis])
+        margin[high] = float((last - planes[-1]) * volume.spacing[axis])
+        area[low] = float(profile[: first + depth].max())
+        area[high] = float(profile[last + 1 - depth :].max())
+    return Coverage(margin, area, tuple(frame))
+
+
+def coverage_measures(found: Coverage, mask_sha256: str) -> list[Measure]:
+    result = [answer(f"margin_{s}_mm", max(0.0, v), mask_sha256) for s, v in found.margin_mm.items()]
+    return result + [answer(f"cut_area_{s}_mm2", v, mask_sha256) for s, v in found.cut_area_mm2.items()]
+
+
+def pose_measures(pose: Pose | None, is_cut: bool, mask_sha256: str) -> list[Measure]:
+    """Rotation, fit and symmetry. A brain cut by the field of view has no trustworthy rotation."""
+    if pose is None:
+        names = ("mni_dice", "mni_symmetry", "mni_scale", "pitch_deg", "roll_deg", "yaw_deg")
+        return [unknown(n, "not_aligned", "There is no brain large enough to align", mask_sha256) for n in names]
+    result = [
+        answer("mni_dice", pose.dice, mask_sha256),
+        answer("mni_symmetry", pose.symmetry, mask_sha256),
+        answer("mni_scale", pose.scale, mask_sha256),
+    ]
+    angles = {"pitch_deg": pose.pitch, "roll_deg": pose.roll, "yaw_deg": pose.yaw}
+    if is_cut:
+        text = "The field of view cuts the brain: the angle of a part is not the angle of the head"
+        return result + [unknown(n, "brain_cut", text, mask_sha256) for n in angles]
+    return result + [answer(n, v, mask_sha256) for n, v in angles.items()]
+
+
+def offset_measures(
+    volume: Volume, brain: Mask, is_known: bool | None, reason: str | None, mask_sha256: str
+) -> list[Measure]:
+    """Brain centre in the scanner's coordinates, when their origin is known to be the isocentre."""
+    names = [f"offset_{axis}_mm" for axis in "xyz"]
+    if not is_known:
+        text = reason or "The header does not say where the magnet's isocentre is"
+        return [unknown(n, "isocentre_unknown", text, mask_sha256) for n in names]
+    centre = _centroid(brain, volume.affine)
+    return [answer(n, float(c), mask_sha256) for n, c in zip(names, centre, strict=True)]
