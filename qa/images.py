@@ -73,7 +73,7 @@ def measure_job(job: Job) -> str:
     picture = None
     if result.picture:
         picture, _ = put_object(home, lambda handle: _write(handle, result.picture), PICTURE_SUFFIX)
-    axes = {"ghost_pct": result.ghost_axis, "motion_smear_pct": result.motion_axis, "motion_ringing": result.motion_axis}
+    axes = {"ghost_pct": result.ghost_axis, "motion_smear_pct": result.motion_axis}
     answer = {
         "measures": [_as_json(m) for m in result.measures],
         "picture_sha256": picture,

@@ -28,8 +28,10 @@ SIDE_NAMES = ("left", "right", "posterior", "anterior", "inferior", "superior")
 
 CATALOGUE: dict[str, Kind] = {
     "brain_volume_ml": Kind("ml", "none", "Volume of the brain mask, fluid included."),
+    "brain_section_mm2": Kind("mm2", "none", "Largest cross-section of the brain mask on any of the three axes."),
     "mni_dice": Kind("1", "higher", "Overlap (Dice) of the brain mask with the MNI brain after affine alignment; 0-1."),
     "mni_symmetry": Kind("1", "higher", "Correlation of the brain with its mirror image after alignment; -1 to 1."),
+    "mni_structure": Kind("1", "higher", "Share of the brain's intensity that MNI's tissue maps explain (partial R2); 0-1."),
     "mni_scale": Kind("1", "target", "Cube root of the alignment's volume ratio to the MNI brain; about 0.9."),
     "zero_background_pct": Kind("%", "none", "Share of voxels outside the head that are exactly zero."),
     "outside_signal_pct": Kind("%", "none", "Share of the tissue that lies outside the brain; near 0 when skull-stripped."),
@@ -55,7 +57,6 @@ CATALOGUE: dict[str, Kind] = {
     "bias_cv_pct": Kind("%", "lower", "Coefficient of variation of the N4 field in the brain."),
     "ghost_pct": Kind("%", "lower", "Largest excess signal half a field of view from the head, share of head signal."),
     "motion_smear_pct": Kind("%", "lower", "Excess background along one axis beside the head, share of brain signal."),
-    "motion_ringing": Kind("1", "lower", "Fine structure along the worst axis over the other axes, inside the brain."),
     "gradient_entropy": Kind("1", "lower", "Entropy of edge strength in the brain (McGee 2000); 0-1."),
 }
 

@@ -84,23 +84,18 @@ def ghost_measure(
 ) -> tuple[Measure, str | None]:
     """Excess signal where the head would appear when shifted by half the field of view along an axis; the worst axis.
 
-    GSR (Giannelli 2010), here for every encoded axis because the phase axis is often not in the header, with medians, and
-    in slices through the brain only.
+    GSR (Giannelli 2010), here for every encoded axis because the phase axis is often not in the header, against air in
+    the same axial planes.
     """
-    outside = ~around.head & _field_of_view(volume)
-    slab = np.zeros_like(outside)
-    planes = np.flatnonzero(brain.any(axis=(0, 1)))
-    if planes.size:
-        slab[:, :, planes[0] : planes[-1] + 1] = True
     level = float(np.median(volume.data[brain])) if brain.any() else 0.0
     core = ndimage.binary_erosion(brain, iterations=2)
     gap = ndimage.binary_dilation(around.head, iterations=3)
-    usable = outside & slab & ~gap
+    usable = _field_of_view(volume) & ~gap
     worst, name = float("nan"), None
     for axis in axes:
         shift = volume.data.shape[axis] // 2
         ghost = np.roll(core, shift, axis) & usable
-        still = usable & ~np.roll(gap, shift, axis)
+        still = usable & ~np.roll(gap, shift, axis) & ghost.any(axis=(0, 1), keepdims=True)
         if ghost.sum() < MINIMUM_VOXELS or still.sum() < MINIMUM_VOXELS or level <= 0:
             continue
         value = 100 * float(volume.data[ghost].mean() - volume.data[still].mean()) / level
@@ -115,24 +110,19 @@ def ghost_measure(
 def motion_measures(
     volume: Volume, brain: Mask, around: Surroundings, axes: tuple[int, ...], mask_sha256: str
 ) -> tuple[list[Measure], str | None]:
-    """Three signs of motion: smear into the background along one axis, ringing along one axis, blurred edges.
+    """Two signs of motion: smear into the background along one axis (and which), and blurred or doubled edges.
 
-    The smear compares air in line with the brain along an axis with the air elsewhere; the ringing compares the energy of
-    second differences along an axis with that of the other encoded axes. Both need the motion to be encoded mostly along
-    one axis, as phase encoding does.
+    The smear compares air in line with the brain along an axis with the air elsewhere: motion between phase-encoding
+    steps spreads signal along the phase axis only.
     """
     level = float(np.median(volume.data[brain]))
-    result = []
     smear, name = _smear(volume, brain, around, axes, level)
     if name is None:
         text = "There is no air beside the brain that was not blanked"
-        result.append(unknown("motion_smear_pct", "no_air", text, mask_sha256))
+        first = unknown("motion_smear_pct", "no_air", text, mask_sha256)
     else:
-        result.append(answer("motion_smear_pct", smear, mask_sha256))
-    ringing, ringing_axis = _ringing(volume, brain, axes)
-    result.append(answer("motion_ringing", ringing, mask_sha256))
-    result.append(answer("gradient_entropy", _gradient_entropy(volume, brain, axes), mask_sha256))
-    return result, name or ringing_axis
+        first = answer("motion_smear_pct", smear, mask_sha256)
+    return [first, answer("gradient_entropy", _gradient_entropy(volume, brain, axes), mask_sha256)], name
 
 
 def _smear(
@@ -162,24 +152,6 @@ def _mean(values: np.ndarray) -> float:
     """Mean without the brightest percent, which is fat or a tube and not smear."""
     limit = np.percentile(values, 99)
     return float(values[values <= limit].mean())
-
-
-def _ringing(volume: Volume, brain: Mask, axes: tuple[int, ...]) -> tuple[float, str | None]:
-    inner = ndimage.binary_erosion(brain, iterations=2)
-    energies = {}
-    for axis in axes:
-        second = np.diff(volume.data, n=2, axis=axis)
-        region = [slice(None)] * 3
-        region[axis] = slice(1, -1)
-        values = second[inner[tuple(region)]]
-        if values.size >= MINIMUM_VOXELS:
-            # Interpolated axes have less fine structure; comparing per millimetre keeps voxel shape out of it.
-            energies[axis] = float(np.median(np.abs(values))) * float(volume.spacing[axis]) ** -0.5
-    if len(energies) < 2:
-        return float("nan"), None
-    axis = max(energies, key=lambda a: energies[a])
-    others = [e for a, e in energies.items() if a != axis]
-    return energies[axis] / max(float(np.mean(others)), 1e-9), AXES[axis]
 
 
 def _gradient_entropy(volume: Volume, brain: Mask, axes: tuple[int, ...]) -> float:

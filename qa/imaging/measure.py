@@ -95,6 +95,7 @@ def measure_image(path: Path, series: Mapping[str, Any], cache: Path) -> ImageRe
     cut = cut_sides(found) if found is not None else ()
     where = pose.align(volume, brain)
     shape = [answer("brain_volume_ml", float(brain.sum()) * volume.voxel_ml, sha)]
+    shape.append(answer("brain_section_mm2", pose.largest_section(volume, brain), sha))
     shape += pose.pose_measures(where, bool(cut), sha)
     if contrast in LOOKED_AT or found is None:
         code, text = ("no_brain", "No brain was found in the image")

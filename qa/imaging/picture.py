@@ -78,12 +78,22 @@ def mosaic(volume: Volume, brain: Mask, cut_sides: tuple[str, ...]) -> bytes:
             if side in cut_sides:
                 draw.rectangle(bar, fill=CUT)
         sheet.paste(tile, (number % COLUMNS * TILE, number // COLUMNS * TILE))
-    for colours in (96, 48, 24, 12):
+    return _encode(sheet)
+
+
+def _encode(sheet: PilImage.Image) -> bytes:
+    """PNG with a palette of greys and the three marks, with as many greys as fit the size."""
+    pixels = np.asarray(sheet)
+    for greys in (96, 48, 24, 12, 6):
+        index = (pixels[..., 0].astype(np.uint16) * greys // 256).astype(np.uint8)
+        palette = [v for level in range(greys) for v in (level * 255 // (greys - 1),) * 3]
+        for number, colour in enumerate((OUTLINE, CUT, FRAME)):
+            index[(pixels == np.array(colour, np.uint8)).all(axis=-1)] = greys + number
+            palette += colour
+        picture = PilImage.fromarray(index, mode="P")
+        picture.putpalette(palette)
         buffer = io.BytesIO()
-        sheet.quantize(colours, dither=PilImage.Dither.NONE).save(buffer, "PNG", optimize=True)
+        picture.save(buffer, "PNG", optimize=True)
         if buffer.tell() <= BYTES_LIMIT:
-            return buffer.getvalue()
-    small = sheet.resize((TILE * COLUMNS // 2, TILE * 3 // 2)).quantize(24, dither=PilImage.Dither.NONE)
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG", optimize=True)
+            break
     return buffer.getvalue()

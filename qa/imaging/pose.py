@@ -10,6 +10,7 @@ import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -41,24 +42,30 @@ class Pose:
     matrix: Matrix
     dice: float
     symmetry: float
+    structure: float
     scale: float
     pitch: float
     roll: float
     yaw: float
 
 
-@lru_cache(maxsize=1)
-def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
-    """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
+def _reference(kind: str) -> Any:
+    """One of the MNI images that nilearn ships: `t1`, or the probability of `gm` or `wm`."""
     spec = importlib.util.find_spec("nilearn")  # its import takes five seconds, and only a file of it is wanted
     if spec is None or spec.origin is None:
         raise ReferenceMissing("The package nilearn, which ships the MNI brain, is not installed")
-    path = Path(spec.origin).parent / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    path = Path(spec.origin).parent / "datasets" / "data" / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
     if not path.exists():
         raise ReferenceMissing("nilearn's MNI brain is missing; reinstall nilearn")
-    image = nib.load(path)  # type: ignore[attr-defined]
-    affine = np.asarray(image.affine, float)  # type: ignore[attr-defined]
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2))  # type: ignore[attr-defined]
+    return nib.load(path)  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=1)
+def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
+    """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
+    image = _reference("t1")  # type: ignore[attr-defined]
+    affine = np.asarray(image.affine, float)
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2))
     brain = np.pad(brain, 20)
     affine[:3, 3] -= affine[:3, :3] @ np.full(3, 20.0)
     step = round(GRID_MM / abs(affine[0, 0]))
@@ -150,7 +157,8 @@ def align(volume: Volume, brain: Mask) -> Pose | None:
     matrix[:3, 3] = shift - linear @ centre_mni
     pitch, roll, yaw = _angles(linear)
     dice = _dice(volume, brain, matrix)
-    return Pose(matrix, dice, _symmetry(volume, matrix), float(np.cbrt(np.linalg.det(linear))), pitch, roll, yaw)
+    symmetry, structure = _inside(volume, matrix)
+    return Pose(matrix, dice, symmetry, structure, float(np.cbrt(np.linalg.det(linear))), pitch, roll, yaw)
 
 
 def _centroid(mask: Mask, affine: Matrix) -> NDArray[np.float64]:
@@ -197,16 +205,48 @@ def _dice(volume: Volume, brain: Mask, matrix: Matrix) -> float:
     return float(2 * (found & mask.ravel()).sum() / max(1, found.sum() + mask.sum()))
 
 
-def _symmetry(volume: Volume, matrix: Matrix) -> float:
-    """Correlation over the brain of its smoothed intensities with those mirrored at MNI's middle plane."""
+@lru_cache(maxsize=1)
+def _tissue_maps() -> NDArray[np.float64]:
+    """Probability of grey and white matter at each voxel of the MNI brain on the 4 mm grid, in its order."""
     world, mask = _mni_grid()
     inside = world[mask.ravel()]
-    blurred = ndimage.gaussian_filter(volume.data, np.maximum(2.0 / volume.spacing, 0))
-    mirrored = inside * [-1, 1, 1]
-    one, other = (_sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3]) for w in (inside, mirrored))
-    if one.std() < 1e-9 or other.std() < 1e-9:
-        return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    maps = []
+    for kind in ("gm", "wm"):
+        image = _reference(kind)
+        values = ndimage.gaussian_filter(np.asarray(image.dataobj, float), 2.0)
+        back = np.linalg.inv(np.asarray(image.affine, float))
+        maps.append(ndimage.map_coordinates(values, (inside @ back[:3, :3].T + back[:3, 3]).T, order=1))
+    return np.stack(maps, axis=1)
+
+
+def _inside(volume: Volume, matrix: Matrix) -> tuple[float, float]:
+    """What the intensities inside the aligned brain say: left-right symmetry, and the share that anatomy explains.
+
+    Symmetry is the correlation with the image mirrored at MNI's middle plane. Structure is the partial R2 of MNI's grey
+    and white matter on the intensities beyond a quadratic field, whatever the sign: contrast does not matter, a uniform
+    or randomly textured body has next to none.
+    """
+    world, mask = _mni_grid()
+    inside = world[mask.ravel()]
+    blurred = ndimage.gaussian_filter(volume.data, np.minimum(2.0 / volume.spacing, 4), truncate=2)
+    one, other = (
+        _sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3]) for w in (inside, inside * [-1, 1, 1])
+    )
+    seen = (one > 0) & (other > 0)
+    if seen.sum() < 500 or one[seen].std() < 1e-9 or other[seen].std() < 1e-9:
+        return 0.0, 0.0
+    symmetry = float(np.corrcoef(one[seen], other[seen])[0, 1])
+    values = np.clip(one[seen], *np.percentile(one[seen], [1, 99]))
+    x = inside[seen] / 100
+    field = np.column_stack([np.ones(len(x)), x, x**2, x[:, :1] * x[:, 1:2], x[:, 1:2] * x[:, 2:], x[:, :1] * x[:, 2:]])
+    rest = _residual(field, values)
+    full = _residual(np.column_stack([field, _tissue_maps()[seen]]), values)
+    return symmetry, float(1 - full / max(rest, 1e-12))
+
+
+def _residual(basis: NDArray[np.float64], values: np.ndarray) -> float:
+    solution, *_ = np.linalg.lstsq(basis, values, rcond=None)
+    return float(((values - basis @ solution) ** 2).sum())
 
 
 @dataclass(frozen=True)
@@ -243,6 +283,15 @@ def coverage(volume: Volume, brain: Mask) -> Coverage:
     return Coverage(margin, area, tuple(frame))
 
 
+def largest_section(volume: Volume, brain: Mask) -> float:
+    """Largest area of the brain mask in one plane across an axis, in mm2."""
+    areas = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        areas.append(float(brain.sum(axis=others).max()) * float(np.prod([volume.spacing[a] for a in others])))
+    return max(areas)
+
+
 def coverage_measures(found: Coverage, mask_sha256: str) -> list[Measure]:
     result = [answer(f"margin_{s}_mm", max(0.0, v), mask_sha256) for s, v in found.margin_mm.items()]
     return result + [answer(f"cut_area_{s}_mm2", v, mask_sha256) for s, v in found.cut_area_mm2.items()]
@@ -251,11 +300,12 @@ def coverage_measures(found: Coverage, mask_sha256: str) -> list[Measure]:
 def pose_measures(pose: Pose | None, is_cut: bool, mask_sha256: str) -> list[Measure]:
     """Rotation, fit and symmetry. A brain cut by the field of view has no trustworthy rotation."""
     if pose is None:
-        names = ("mni_dice", "mni_symmetry", "mni_scale", "pitch_deg", "roll_deg", "yaw_deg")
+        names = ("mni_dice", "mni_symmetry", "mni_structure", "mni_scale", "pitch_deg", "roll_deg", "yaw_deg")
         return [unknown(n, "not_aligned", "There is no brain large enough to align", mask_sha256) for n in names]
     result = [
         answer("mni_dice", pose.dice, mask_sha256),
         answer("mni_symmetry", pose.symmetry, mask_sha256),
+        answer("mni_structure", pose.structure, mask_sha256),
         answer("mni_scale", pose.scale, mask_sha256),
     ]
     angles = {"pitch_deg": pose.pitch, "roll_deg": pose.roll, "yaw_deg": pose.yaw}

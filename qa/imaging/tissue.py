@@ -160,7 +160,7 @@ def whole_image_measures(volume: Volume, around: Surroundings, mask_sha256: str)
         return [unknown(n, "empty_image", "The image is zero everywhere", mask_sha256) for n in ("efc", "fber")]
     frame = tuple(slice(u[0], u[-1] + 1) for u in used)
     data = data[frame]
-    result = [answer("efc", anatomical.efc(data.astype(np.float64)), mask_sha256)]
+    result = [answer("efc", anatomical.efc(data), mask_sha256)]
     problem = air_problem(around)
     if problem is not None:
         result.append(unknown("fber", problem.code, problem.text, mask_sha256))

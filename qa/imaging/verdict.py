@@ -27,6 +27,15 @@ class ThresholdError(RanvierError):
     """A threshold or protocol contradicts itself, or an override names none."""
 
 
+class Also(BaseModel):
+    """A second measure that must be below its limit too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measure: str
+    below: float
+
+
 class Threshold(BaseModel):
     """One limit on one measure. Exactly one of `above`, `below`, `beyond` (distance from `centre`)."""
 
@@ -37,6 +46,8 @@ class Threshold(BaseModel):
     below: float | None = None
     beyond: float | None = None
     centre: float = 0
+    also: Also | None = None
+    """The limit counts as crossed only when this holds as well."""
     rule: str
     contrasts: tuple[str, ...] = MEASURED
     is_essential: bool
@@ -57,7 +68,12 @@ class Threshold(BaseModel):
     def limit(self) -> float:
         return next(x for x in (self.above, self.below, self.beyond) if x is not None)
 
-    def is_crossed(self, value: float) -> bool:
+    def is_crossed(self, value: float, measures: Mapping[str, Measure]) -> bool:
+        """Whether the measure's value is on the wrong side. A missing second measure never crosses."""
+        if self.also is not None:
+            second = measures.get(self.also.measure)
+            if second is None or second.value is None or second.value >= self.also.below:
+                return False
         if self.above is not None:
             return value > self.above
         if self.below is not None:
@@ -176,7 +192,7 @@ def judge(
     fail when anything is wrong; else undetermined when an essential check has no answer; else pass.
     """
     contrast = series.get("contrast") or "unknown"
-    refusal = _phantom(measures, series, contrast)
+    refusal = _phantom(measures, series, contrast, limits)
     if refusal is not None:
         return _refused(refusal)
     if contrast not in MEASURED:
@@ -191,7 +207,7 @@ def judge(
             if threshold.is_essential:
                 doubts.append(measure.reason.text if measure and measure.reason else f"{threshold.measure} was not measured")
             continue
-        if not threshold.is_crossed(measure.value):
+        if not threshold.is_crossed(measure.value, measures):
             continue
         text = threshold.say.format(
             value=measure.value, limit=threshold.limit, centre=threshold.centre, note=(notes or {}).get(threshold.measure, "")
@@ -229,24 +245,27 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _phantom(measures: Mapping[str, Measure], series: Mapping[str, Any], contrast: str) -> Trouble | None:
+def _phantom(
+    measures: Mapping[str, Measure], series: Mapping[str, Any], contrast: str, limits: Limits
+) -> Trouble | None:
     action = "Leave phantom scans out of patients' deliveries."
     if series.get("is_header_phantom"):
         return Trouble("IMG_PHANTOM", "The header says that this is a phantom", action)
-    if contrast in LOOKED_AT and not _looks_like_a_brain(measures):
+    if contrast in LOOKED_AT and not _looks_like_a_brain(measures, limits):
         text = "The image shows a filled body without a brain's shape or inner structure: a phantom, or not a head"
         return Trouble("IMG_PHANTOM", text, action)
     return None
 
 
-PHANTOM_DICE = 0.86
-"""Below this overlap with the MNI brain an echo-planar image shows no brain (see `not_a_head` in thresholds.yaml)."""
-
-
-def _looks_like_a_brain(measures: Mapping[str, Measure]) -> bool:
-    """False only when there is a body large enough to tell, and its shape is not a brain's."""
-    dice = measures.get("mni_dice")
-    return dice is None or dice.value is None or dice.value >= PHANTOM_DICE
+def _looks_like_a_brain(measures: Mapping[str, Measure], limits: Limits) -> bool:
+    """False only when a body was found and its shape or size is not a brain's."""
+    for threshold in limits.thresholds.values():
+        measure = measures.get(threshold.measure)
+        if not threshold.is_refused or measure is None or measure.value is None:
+            continue
+        if threshold.is_crossed(measure.value, measures):
+            return False
+    return True
 
 
 def _not_judged(measures: Mapping[str, Measure], series: Mapping[str, Any], contrast: str, limits: Limits) -> Judgement:
