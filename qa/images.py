@@ -22,7 +22,14 @@ from qa.imaging.verdict import Judgement, judge, load_limits
 from qa.imaging.volume import ImageUnreadable
 from qa.model import Finding, Measure, Reason, Verdict
 from warehouse.home import Home, Network
-from warehouse.lake import object_path, put_object, read_table, sha256_json, write_json, write_part
+from warehouse.lake import (
+    object_path,
+    put_object,
+    read_table,
+    sha256_json,
+    write_json,
+    write_part,
+)
 from warehouse.tables import schema_of
 from warehouse.work import Mapper, Progress, serial, silent
 
@@ -31,8 +38,21 @@ IMAGE_SUFFIX = ".nii.gz"
 LEDGER_SUFFIX = ".ledger.json"
 PICTURE_SUFFIX = ".png"
 IMAGE_RULES = frozenset(
-    "IMG_SNR IMG_CONTRAST IMG_POSITION IMG_ROTATION IMG_CUT_OFF IMG_MOTION IMG_GHOST IMG_BIAS IMG_MISSING_SLICES "
-    "IMG_PROTOCOL IMG_NOT_HEAD IMG_PHANTOM DEID_PRIVATE".split()
+    [
+        "IMG_SNR",
+        "IMG_CONTRAST",
+        "IMG_POSITION",
+        "IMG_ROTATION",
+        "IMG_CUT_OFF",
+        "IMG_MOTION",
+        "IMG_GHOST",
+        "IMG_BIAS",
+        "IMG_MISSING_SLICES",
+        "IMG_PROTOCOL",
+        "IMG_NOT_HEAD",
+        "IMG_PHANTOM",
+        "DEID_PRIVATE",
+    ]
 )
 
 
@@ -48,7 +68,9 @@ class Job:
 
 def measure_key(series: Mapping[str, Any]) -> str:
     """Hash of everything a series' measures depend on: image bytes, header facts used, method versions."""
-    return sha256_json({"image": series["image_sha256"], "facts": _facts(series), "version": VERSION})
+    return sha256_json(
+        {"image": series["image_sha256"], "facts": _facts(series), "version": VERSION}
+    )
 
 
 def _facts(series: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,12 +94,16 @@ def measure_job(job: Job) -> str:
         result = nothing("image_unreadable", str(error))
     picture = None
     if result.picture:
-        picture, _ = put_object(home, lambda handle: _write(handle, result.picture), PICTURE_SUFFIX)
+        picture, _ = put_object(
+            home, lambda handle: _write(handle, result.picture), PICTURE_SUFFIX
+        )
     axes = {"ghost_pct": result.ghost_axis, "motion_smear_pct": result.motion_axis}
     answer = {
         "measures": [_as_json(m) for m in result.measures],
         "picture_sha256": picture,
-        "notes": {name: f" along the {axis} axis" for name, axis in axes.items() if axis},
+        "notes": {
+            name: f" along the {axis} axis" for name, axis in axes.items() if axis
+        },
     }
     write_json(target, answer)
     return job.key
@@ -102,17 +128,36 @@ def _from_json(value: Mapping[str, Any]) -> Measure:
     kind = CATALOGUE[value["name"]]
     reason = None if value["reason"] is None else Reason(*value["reason"])
     return Measure(
-        value["name"], value["value"], kind.unit, kind.direction, value["method_version"], reason, value["mask_sha256"]
+        value["name"],
+        value["value"],
+        kind.unit,
+        kind.direction,
+        value["method_version"],
+        reason,
+        value["mask_sha256"],
     )
 
 
-def _series(home: Home, site_code: str, delivery_keys: list[str]) -> list[dict[str, Any]]:
+def _series(
+    home: Home, site_code: str, delivery_keys: list[str]
+) -> list[dict[str, Any]]:
     """Accepted series of the given deliveries; a series that was sent twice counts in the last one only."""
     table = read_table(home, "raw_imaging__series", site_code)
     order = {key: position for position, key in enumerate(delivery_keys)}
     chosen: dict[str, dict[str, Any]] = {}
-    rows = [r for r in table.iter_rows(named=True) if r["delivery_key"] in order and r["status"] == "accepted"]
-    for row in sorted(rows, key=lambda r: (order[r["delivery_key"]], r["first_file_number"] or 0, r["series_key"])):
+    rows = [
+        r
+        for r in table.iter_rows(named=True)
+        if r["delivery_key"] in order and r["status"] == "accepted"
+    ]
+    for row in sorted(
+        rows,
+        key=lambda r: (
+            order[r["delivery_key"]],
+            r["first_file_number"] or 0,
+            r["series_key"],
+        ),
+    ):
         chosen[row["series_key"]] = row
     return list(chosen.values())
 
@@ -146,7 +191,11 @@ def measure_site(
     progress("measuring images", 0, len(items))
     for done, (index, result) in enumerate(mapper(measure_job, items), start=1):
         if isinstance(result, Exception):
-            LOG.warning("measuring image %s failed: %s", items[index].image_sha256[:12], type(result).__name__)
+            LOG.warning(
+                "measuring image %s failed: %s",
+                items[index].image_sha256[:12],
+                type(result).__name__,
+            )
         else:
             computed += 1
         progress("measuring images", done, len(items))
@@ -174,7 +223,12 @@ def _write_measures(home: Home, site_code: str, series: list[dict[str, Any]]) ->
                     "mask_sha256": measure.mask_sha256,
                 }
             )
-    write_part(home, "raw_qa__measure", pl.DataFrame(rows, schema=schema_of("raw_qa__measure")), site_code)
+    write_part(
+        home,
+        "raw_qa__measure",
+        pl.DataFrame(rows, schema=schema_of("raw_qa__measure")),
+        site_code,
+    )
 
 
 def _stored(home: Home, series: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -188,7 +242,12 @@ def _stored(home: Home, series: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def judge_site(
-    home: Home, network: Network, site_code: str, delivery_keys: list[str], *, now: datetime
+    home: Home,
+    network: Network,
+    site_code: str,
+    delivery_keys: list[str],
+    *,
+    now: datetime,
 ) -> list[Finding]:
     """Judge every accepted series of the deliveries by the thresholds in force; measures nothing.
 
@@ -226,7 +285,12 @@ def judge_site(
         )
         findings += _image_findings(site_code, series, judgement)
         findings += _identifier_findings(home, site_code, series)
-    write_part(home, "raw_qa__verdict", pl.DataFrame(rows, schema=schema_of("raw_qa__verdict")), site_code)
+    write_part(
+        home,
+        "raw_qa__verdict",
+        pl.DataFrame(rows, schema=schema_of("raw_qa__verdict")),
+        site_code,
+    )
     return findings
 
 
@@ -235,12 +299,19 @@ def where_found(series: Mapping[str, Any]) -> str:
     first, last = series["first_file_number"], series["last_file_number"]
     if first is None:
         return str(series["contrast"])
-    files = f"file {first}" if first == last or last is None else f"files {first}-{last}"
+    files = (
+        f"file {first}" if first == last or last is None else f"files {first}-{last}"
+    )
     return f"{series['contrast']}, {files}"
 
 
 def _finding(
-    site_code: str, series: Mapping[str, Any], rule_id: str, quality_class: str, message: str, action: str
+    site_code: str,
+    series: Mapping[str, Any],
+    rule_id: str,
+    quality_class: str,
+    message: str,
+    action: str,
 ) -> Finding:
     return Finding(
         rule_id=rule_id,
@@ -257,7 +328,9 @@ def _finding(
     )
 
 
-def _image_findings(site_code: str, series: Mapping[str, Any], judgement: Judgement) -> list[Finding]:
+def _image_findings(
+    site_code: str, series: Mapping[str, Any], judgement: Judgement
+) -> list[Finding]:
     by_rule: dict[str, list[tuple[str, str]]] = {}
     for trouble in judgement.troubles:
         by_rule.setdefault(trouble.rule_id, []).append((trouble.text, trouble.action))
@@ -269,7 +342,9 @@ def _image_findings(site_code: str, series: Mapping[str, Any], judgement: Judgem
     return result
 
 
-def _identifier_findings(home: Home, site_code: str, series: Mapping[str, Any]) -> list[Finding]:
+def _identifier_findings(
+    home: Home, site_code: str, series: Mapping[str, Any]
+) -> list[Finding]:
     """A finding when de-identification had to remove identifiers: tags only, never their values."""
     digest = series["ledger_sha256"]
     if digest is None:
@@ -277,9 +352,18 @@ def _identifier_findings(home: Home, site_code: str, series: Mapping[str, Any]) 
     path = object_path(home, digest, LEDGER_SUFFIX)
     if not path.exists():
         return []
-    tags = sorted({entry["tag"] for entry in json.loads(path.read_text(encoding="utf-8")).get("identifiers_found", [])})
+    tags = sorted(
+        {
+            entry["tag"]
+            for entry in json.loads(path.read_text(encoding="utf-8")).get(
+                "identifiers_found", []
+            )
+        }
+    )
     if not tags:
         return []
-    message = f"The header still held identifying data in {', '.join(tags)}; it was removed."
+    message = (
+        f"The header still held identifying data in {', '.join(tags)}; it was removed."
+    )
     action = "De-identify private tags too before sending; tell your data protection officer that names left the site."
     return [_finding(site_code, series, "DEID_PRIVATE", "delivery", message, action)]

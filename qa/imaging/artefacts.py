@@ -42,24 +42,47 @@ def wavelet_noise(volume: Volume, inner: Mask, axes: tuple[int, ...]) -> float:
         detail = (detail[tuple(second)] - detail[tuple(first)]) / np.float32(np.sqrt(2))
         region = region[tuple(second)] & region[tuple(first)]
     values = detail[region]
-    return float(np.median(np.abs(values)) * MAD_TO_SIGMA) if values.size >= MINIMUM_VOXELS else float("nan")
+    return (
+        float(np.median(np.abs(values)) * MAD_TO_SIGMA)
+        if values.size >= MINIMUM_VOXELS
+        else float("nan")
+    )
 
 
 def noise_measures(
-    volume: Volume, brain: Mask, around: Surroundings, axes: tuple[int, ...], mask_sha256: str
+    volume: Volume,
+    brain: Mask,
+    around: Surroundings,
+    axes: tuple[int, ...],
+    mask_sha256: str,
 ) -> list[Measure]:
     """Noise as a share of the brain's level: by wavelets inside the brain, and by the air where it was not blanked."""
     level = float(np.median(volume.data[brain]))
     if level <= 0:
         text = "The brain's median intensity is not above zero"
-        return [unknown(n, "no_signal", text, mask_sha256) for n in ("noise_pct", "air_noise_pct")]
+        return [
+            unknown(n, "no_signal", text, mask_sha256)
+            for n in ("noise_pct", "air_noise_pct")
+        ]
     inner = ndimage.binary_erosion(brain)
-    result = [answer("noise_pct", 100 * wavelet_noise(volume, inner, axes) / level, mask_sha256)]
+    result = [
+        answer(
+            "noise_pct", 100 * wavelet_noise(volume, inner, axes) / level, mask_sha256
+        )
+    ]
     problem = air_problem(around)
     if problem is not None:
-        return [*result, unknown("air_noise_pct", problem.code, problem.text, mask_sha256)]
+        return [
+            *result,
+            unknown("air_noise_pct", problem.code, problem.text, mask_sha256),
+        ]
     air = np.median(volume.data[around.air])
-    return [*result, answer("air_noise_pct", 100 * float(air) / RAYLEIGH_MEDIAN / level, mask_sha256)]
+    return [
+        *result,
+        answer(
+            "air_noise_pct", 100 * float(air) / RAYLEIGH_MEDIAN / level, mask_sha256
+        ),
+    ]
 
 
 def bias_measure(field: Image, brain: Mask, mask_sha256: str) -> Measure:
@@ -80,7 +103,11 @@ def _field_of_view(volume: Volume) -> Mask:
 
 
 def ghost_measure(
-    volume: Volume, brain: Mask, around: Surroundings, axes: tuple[int, ...], mask_sha256: str
+    volume: Volume,
+    brain: Mask,
+    around: Surroundings,
+    axes: tuple[int, ...],
+    mask_sha256: str,
 ) -> tuple[Measure, str | None]:
     """Excess signal where the head would appear when shifted by half the field of view along an axis; the worst axis.
 
@@ -95,10 +122,14 @@ def ghost_measure(
     for axis in axes:
         shift = volume.data.shape[axis] // 2
         ghost = np.roll(core, shift, axis) & usable
-        still = usable & ~np.roll(gap, shift, axis) & ghost.any(axis=(0, 1), keepdims=True)
+        still = (
+            usable & ~np.roll(gap, shift, axis) & ghost.any(axis=(0, 1), keepdims=True)
+        )
         if ghost.sum() < MINIMUM_VOXELS or still.sum() < MINIMUM_VOXELS or level <= 0:
             continue
-        value = 100 * float(volume.data[ghost].mean() - volume.data[still].mean()) / level
+        value = (
+            100 * float(volume.data[ghost].mean() - volume.data[still].mean()) / level
+        )
         if not value <= worst:
             worst, name = value, AXES[axis]
     if name is None:
@@ -108,7 +139,11 @@ def ghost_measure(
 
 
 def motion_measures(
-    volume: Volume, brain: Mask, around: Surroundings, axes: tuple[int, ...], mask_sha256: str
+    volume: Volume,
+    brain: Mask,
+    around: Surroundings,
+    axes: tuple[int, ...],
+    mask_sha256: str,
 ) -> tuple[list[Measure], str | None]:
     """Two signs of motion: smear into the background along one axis (and which), and blurred or doubled edges.
 
@@ -122,16 +157,25 @@ def motion_measures(
         first = unknown("motion_smear_pct", "no_air", text, mask_sha256)
     else:
         first = answer("motion_smear_pct", smear, mask_sha256)
-    return [first, answer("gradient_entropy", _gradient_entropy(volume, brain, axes), mask_sha256)], name
+    return [
+        first,
+        answer("gradient_entropy", _gradient_entropy(volume, brain, axes), mask_sha256),
+    ], name
 
 
 def _smear(
-    volume: Volume, brain: Mask, around: Surroundings, axes: tuple[int, ...], level: float
+    volume: Volume,
+    brain: Mask,
+    around: Surroundings,
+    axes: tuple[int, ...],
+    level: float,
 ) -> tuple[float, str | None]:
     if air_problem(around) is not None or level <= 0:
         return float("nan"), None
     inline = {a: around.air & _shadow(brain, a) for a in axes}
-    levels = {a: _mean(volume.data[m]) for a, m in inline.items() if m.sum() >= MINIMUM_VOXELS}
+    levels = {
+        a: _mean(volume.data[m]) for a, m in inline.items() if m.sum() >= MINIMUM_VOXELS
+    }
     union = np.zeros_like(brain)
     for mask in inline.values():
         union |= mask

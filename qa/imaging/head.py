@@ -37,7 +37,9 @@ class Surroundings:
 
 def strides(volume: Volume, target_mm: float) -> tuple[slice, ...]:
     """Slices that thin a volume to about `target_mm` without interpolation."""
-    return tuple(slice(None, None, max(1, round(target_mm / s))) for s in volume.spacing)
+    return tuple(
+        slice(None, None, max(1, round(target_mm / s))) for s in volume.spacing
+    )
 
 
 def enlarge(small: Mask, shape: tuple[int, ...], thinning: tuple[slice, ...]) -> Mask:
@@ -57,10 +59,19 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     """
     thinning = strides(volume, COARSE_MM)
     spacing = volume.spacing * [t.step for t in thinning]
-    coarse = ndimage.gaussian_filter(volume.data, 1.0 / volume.spacing)[thinning]
+    coarse = ndimage.uniform_filter(volume.data, [t.step for t in thinning])[thinning]
+    coarse = ndimage.gaussian_filter(coarse, 1.0 / spacing)
     brain_coarse = brain[thinning]
-    level = float(np.median(coarse[brain_coarse])) if brain_coarse.any() else float(np.percentile(coarse, 90))
-    rest = coarse[~ndimage.binary_dilation(brain_coarse, iterations=8)] if brain_coarse.any() else coarse
+    level = (
+        float(np.median(coarse[brain_coarse]))
+        if brain_coarse.any()
+        else float(np.percentile(coarse, 90))
+    )
+    rest = (
+        coarse[~ndimage.binary_dilation(brain_coarse, iterations=8)]
+        if brain_coarse.any()
+        else coarse
+    )
     floor = float(np.percentile(rest, 20)) if rest.size else 0.0
     head = coarse > floor + HEAD_SHARE * (level - floor)
     radius = max(1, round(3 / float(spacing.mean())))
@@ -71,16 +82,26 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     inner = tuple(slice(radius + 1, -radius - 1) for _ in range(3))
     head = ndimage.binary_fill_holes(closed[inner])
     for axis in range(3):
-        planes = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(head, axis, 0)]
+        planes = [
+            ndimage.binary_fill_holes(plane) for plane in np.moveaxis(head, axis, 0)
+        ]
         head = np.moveaxis(np.stack(planes), 0, axis)
     distance = ndimage.distance_transform_edt(~head, sampling=spacing)
     outside = enlarge(distance > AIR_GAP_MM, volume.data.shape, thinning)
     zero = volume.data == 0
     zero_share = float(zero[outside].mean()) if outside.any() else 1.0
     tissue = coarse > floor + HEAD_SHARE * (level - floor)
-    beyond = tissue & head & ~ndimage.binary_dilation(brain_coarse, iterations=max(1, round(4 / float(spacing.mean()))))
+    beyond = (
+        tissue
+        & head
+        & ~ndimage.binary_dilation(
+            brain_coarse, iterations=max(1, round(4 / float(spacing.mean())))
+        )
+    )
     share = float(beyond.sum() / max(1, (tissue & head).sum()))
-    return Surroundings(enlarge(head, volume.data.shape, thinning), outside & ~zero, zero_share, share)
+    return Surroundings(
+        enlarge(head, volume.data.shape, thinning), outside & ~zero, zero_share, share
+    )
 
 
 def bias_field(volume: Volume, brain: Mask) -> Image:
@@ -93,7 +114,11 @@ def bias_field(volume: Volume, brain: Mask) -> Image:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     thinning = strides(volume, N4_GRID_MM)
     steps = [t.step for t in thinning]
-    small = ndimage.uniform_filter(volume.data, steps)[thinning] if max(steps) > 1 else volume.data
+    small = (
+        ndimage.uniform_filter(volume.data, steps)[thinning]
+        if max(steps) > 1
+        else volume.data
+    )
     spacing = [float(s * n) for s, n in zip(volume.spacing, steps, strict=True)]
     image = sitk.GetImageFromArray(np.maximum(small, 0).T.astype(np.float32) + 1e-3)
     image.SetSpacing(spacing)

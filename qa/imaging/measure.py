@@ -18,7 +18,7 @@ from qa.imaging import artefacts, head, picture, pose, tissue
 from qa.imaging.answers import CATALOGUE, METHOD_VERSION, answer, unknown
 from qa.imaging.mask import METHOD_VERSION as MASK_VERSION
 from qa.imaging.mask import brain_mask
-from qa.imaging.types import Mask, Volume
+from qa.imaging.types import Image, Mask, Volume
 from qa.imaging.volume import load_volume
 from qa.model import Measure
 
@@ -87,7 +87,10 @@ def measure_image(path: Path, series: Mapping[str, Any], cache: Path) -> ImageRe
     """
     contrast = series.get("contrast") or "unknown"
     if contrast not in MEASURED + LOOKED_AT:
-        return nothing("contrast_not_measured", f"Measures for the contrast {contrast} are not available yet")
+        return nothing(
+            "contrast_not_measured",
+            f"Measures for the contrast {contrast} are not available yet",
+        )
     volume = load_volume(path)
     brain = brain_mask(volume.data, cache)
     sha = mask_hash(brain)
@@ -100,7 +103,10 @@ def measure_image(path: Path, series: Mapping[str, Any], cache: Path) -> ImageRe
     if contrast in LOOKED_AT or found is None:
         code, text = ("no_brain", "No brain was found in the image")
         if contrast in LOOKED_AT:
-            code, text = ("not_available_yet", "Measures for bold/dwi not available yet")
+            code, text = (
+                "not_available_yet",
+                "Measures for bold/dwi not available yet",
+            )
         return _complete(shape, code, text, picture.mosaic(volume, brain, ()), sha)
     return _anatomical(volume, brain, sha, found, cut, shape, series, contrast)
 
@@ -115,22 +121,34 @@ def _anatomical(
     series: Mapping[str, Any],
     contrast: str,
 ) -> ImageResult:
-    dimension = series.get("acquisition_dimension") or ("2D" if volume.spacing.max() > 2 else None)
+    dimension = series.get("acquisition_dimension") or (
+        "2D" if volume.spacing.max() > 2 else None
+    )
     around = head.surroundings(volume, brain)
     is_derived = bool(series.get("is_derived"))
     is_stripped = around.outside_share < tissue.STRIPPED_SHARE
     measures = list(shape)
     measures.append(answer("zero_background_pct", 100 * around.zero_share, sha))
     measures.append(answer("outside_signal_pct", 100 * around.outside_share, sha))
-    measures += pose.offset_measures(volume, brain, series.get("is_isocentre_known"), series.get("isocentre_reason"), sha)
+    measures += pose.offset_measures(
+        volume,
+        brain,
+        series.get("is_isocentre_known"),
+        series.get("isocentre_reason"),
+        sha,
+    )
     measures += [] if is_stripped else pose.coverage_measures(found, sha)
     field = head.bias_field(volume, brain)
-    corrected = volume.data / np.maximum(field, np.float32(0.05))
+    corrected: Image = (volume.data / np.maximum(field, 0.05)).astype(np.float32, copy=False)
     reason = tissue.why_no_tissue(contrast, dimension, is_derived, around.outside_share)
-    measures += tissue.tissue_measures(volume, corrected, brain, around, contrast, reason, sha)
+    measures += tissue.tissue_measures(
+        volume, corrected, brain, around, contrast, reason, sha
+    )
     if is_stripped:
         text = "The image shows a brain without its skull: it was processed before it was sent"
-        return _complete(measures, "skull_stripped", text, picture.mosaic(volume, brain, ()), sha)
+        return _complete(
+            measures, "skull_stripped", text, picture.mosaic(volume, brain, ()), sha
+        )
     axes = artefacts.in_plane_axes(volume, dimension)
     measures += tissue.whole_image_measures(volume, around, sha)
     measures += artefacts.noise_measures(volume, brain, around, axes, sha)
@@ -138,11 +156,19 @@ def _anatomical(
     ghost, ghost_axis = artefacts.ghost_measure(volume, brain, around, axes, sha)
     motion, motion_axis = artefacts.motion_measures(volume, brain, around, axes, sha)
     measures += [ghost, *motion]
-    result = _complete(measures, "not_measured", "Not measured", picture.mosaic(volume, brain, cut), sha)
+    result = _complete(
+        measures,
+        "not_measured",
+        "Not measured",
+        picture.mosaic(volume, brain, cut),
+        sha,
+    )
     return ImageResult(result.measures, result.picture, ghost_axis, motion_axis)
 
 
-def _complete(measures: list[Measure], code: str, text: str, png: bytes, sha: str) -> ImageResult:
+def _complete(
+    measures: list[Measure], code: str, text: str, png: bytes, sha: str
+) -> ImageResult:
     """Fill in the measures that were not taken, with the reason, in the catalogue's order."""
     by_name = {m.name: m for m in measures}
     full = [by_name.get(name) or unknown(name, code, text, sha) for name in CATALOGUE]

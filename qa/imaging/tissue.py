@@ -17,7 +17,12 @@ from qa.imaging.head import Surroundings
 from qa.imaging.types import Image, Mask, Volume
 from qa.model import Measure, Reason
 
-ORDER = {"T1w": ("csf", "gm", "wm"), "FLAIR": ("csf", "wm", "gm"), "T2w": ("wm", "gm", "csf"), "PDw": ("csf", "wm", "gm")}
+ORDER = {
+    "T1w": ("csf", "gm", "wm"),
+    "FLAIR": ("csf", "wm", "gm"),
+    "T2w": ("wm", "gm", "csf"),
+    "PDw": ("csf", "wm", "gm"),
+}
 """Tissues from dark to bright."""
 SAMPLE = 60_000
 ITERATIONS = 60
@@ -61,14 +66,25 @@ def fit_mixture(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         mass = shares.sum(axis=1) + 1e-9
         weights = mass / mass.sum()
         means = (shares @ sample) / mass
-        deviations = np.sqrt(np.maximum((shares * (sample - means[:, None]) ** 2).sum(axis=1) / mass, smallest**2))
+        deviations = np.sqrt(
+            np.maximum(
+                (shares * (sample - means[:, None]) ** 2).sum(axis=1) / mass,
+                smallest**2,
+            )
+        )
     order = np.argsort(means)
     return weights[order], means[order], deviations[order]
 
 
-def _posteriors(values: np.ndarray, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+def _posteriors(
+    values: np.ndarray, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray
+) -> np.ndarray:
     distance = (values[None] - means[:, None]) / deviations[:, None]
-    density = weights[:, None] / deviations[:, None] * np.exp(-0.5 * np.minimum(distance**2, 600))
+    density = (
+        weights[:, None]
+        / deviations[:, None]
+        * np.exp(-0.5 * np.minimum(distance**2, 600))
+    )
     shares: np.ndarray = density / np.maximum(density.sum(axis=0), 1e-300)
     return shares
 
@@ -82,19 +98,35 @@ def classify(values: np.ndarray, contrast: str) -> dict[str, np.ndarray]:
 
 def statistics(values: np.ndarray) -> Tissue:
     median = float(np.median(values))
-    return Tissue(median, float(values.std(ddof=1)), float(np.median(np.abs(values - median))) * 1.4826, int(values.size))
+    return Tissue(
+        median,
+        float(values.std(ddof=1)),
+        float(np.median(np.abs(values - median))) * 1.4826,
+        int(values.size),
+    )
 
 
-def why_no_tissue(contrast: str, dimension: str | None, is_derived: bool, outside_share: float) -> Reason | None:
+def why_no_tissue(
+    contrast: str, dimension: str | None, is_derived: bool, outside_share: float
+) -> Reason | None:
     """Why tissue measures would mean nothing on this image, or None."""
     if contrast not in ORDER:
-        return Reason("contrast_unknown", f"There are no tissue measures for the contrast {contrast}")
+        return Reason(
+            "contrast_unknown",
+            f"There are no tissue measures for the contrast {contrast}",
+        )
     if is_derived:
         return Reason("derived_image", "A derived image's noise is not the scanner's")
     if outside_share < STRIPPED_SHARE:
-        return Reason("skull_stripped", "The image shows a brain without its skull: it was processed before it was sent")
+        return Reason(
+            "skull_stripped",
+            "The image shows a brain without its skull: it was processed before it was sent",
+        )
     if dimension == "2D" and contrast in ("T1w", "FLAIR"):
-        return Reason("contrast_too_low", f"Grey and white matter overlap too much on a 2D {contrast} for tissue measures")
+        return Reason(
+            "contrast_too_low",
+            f"Grey and white matter overlap too much on a 2D {contrast} for tissue measures",
+        )
     return None
 
 
@@ -109,7 +141,10 @@ def tissue_measures(
 ) -> list[Measure]:
     """SNR per tissue, Dietrich SNR, CNR and CJV, each with a value or the reason why there is none."""
     if reason is not None:
-        return [unknown(name, reason.code, reason.text, mask_sha256) for name in TISSUE_NAMES + AIR_NAMES]
+        return [
+            unknown(name, reason.code, reason.text, mask_sha256)
+            for name in TISSUE_NAMES + AIR_NAMES
+        ]
     from mriqc import config
     from mriqc.qc import anatomical
 
@@ -117,26 +152,58 @@ def tissue_measures(
     config.loggers.interface = logging.getLogger("mriqc.interface")
     inner = ndimage.binary_erosion(brain, iterations=1)
     values = corrected[inner]
-    classes = {name: values[chosen] for name, chosen in classify(values, contrast).items()}
+    classes = {
+        name: values[chosen] for name, chosen in classify(values, contrast).items()
+    }
     if min(v.size for v in classes.values()) < MINIMUM_VOXELS:
         text = "The brain does not separate into fluid, grey and white matter"
-        return [unknown(name, "classes_empty", text, mask_sha256) for name in TISSUE_NAMES + AIR_NAMES]
+        return [
+            unknown(name, "classes_empty", text, mask_sha256)
+            for name in TISSUE_NAMES + AIR_NAMES
+        ]
     scale = SCALE / float(np.median(classes["wm"]))
     stats = {name: statistics(v * scale) for name, v in classes.items()}
     air_reason = air_problem(around)
-    air = statistics(volume.data[around.air] * scale) if air_reason is None else Tissue(0, 0, 0, 0)
+    air = (
+        statistics(volume.data[around.air] * scale)
+        if air_reason is None
+        else Tissue(0, 0, 0, 0)
+    )
     wm, gm = stats["wm"], stats["gm"]
-    snrs = {name: anatomical.snr(s.median, s.deviation, s.count) for name, s in stats.items()}
+    snrs = {
+        name: anatomical.snr(s.median, s.deviation, s.count)
+        for name, s in stats.items()
+    }
     result = [answer(f"snr_{name}", value, mask_sha256) for name, value in snrs.items()]
     result.append(answer("snr_total", float(np.mean(list(snrs.values()))), mask_sha256))
-    result.append(answer("cjv", anatomical.cjv(wm.median, gm.median, wm.mad, gm.mad), mask_sha256))
+    result.append(
+        answer("cjv", anatomical.cjv(wm.median, gm.median, wm.mad, gm.mad), mask_sha256)
+    )
     if air_reason is not None:
-        result += [unknown(n, air_reason.code, air_reason.text, mask_sha256) for n in (*AIR_NAMES, "cnr")]
+        result += [
+            unknown(n, air_reason.code, air_reason.text, mask_sha256)
+            for n in (*AIR_NAMES, "cnr")
+        ]
         return result
-    result.append(answer("cnr", anatomical.cnr(wm.median, gm.median, air.deviation, wm.deviation, gm.deviation), mask_sha256))
-    dietrich = {name: anatomical.snr_dietrich(s.median, air.mad, air.deviation) for name, s in stats.items()}
-    result += [answer(f"snrd_{name}", value, mask_sha256) for name, value in dietrich.items()]
-    result.append(answer("snrd_total", float(np.mean(list(dietrich.values()))), mask_sha256))
+    result.append(
+        answer(
+            "cnr",
+            anatomical.cnr(
+                wm.median, gm.median, air.deviation, wm.deviation, gm.deviation
+            ),
+            mask_sha256,
+        )
+    )
+    dietrich = {
+        name: anatomical.snr_dietrich(s.median, air.mad, air.deviation)
+        for name, s in stats.items()
+    }
+    result += [
+        answer(f"snrd_{name}", value, mask_sha256) for name, value in dietrich.items()
+    ]
+    result.append(
+        answer("snrd_total", float(np.mean(list(dietrich.values()))), mask_sha256)
+    )
     return result
 
 
@@ -146,18 +213,29 @@ def air_problem(around: Surroundings) -> Reason | None:
         text = f"{100 * around.zero_share:.0f} % of the background is exactly zero: it was blanked before it was sent"
         return Reason("background_blanked", text)
     if int(around.air.sum()) < MINIMUM_VOXELS:
-        return Reason("no_air", "The head fills the field of view: there is no air to take the noise from")
+        return Reason(
+            "no_air",
+            "The head fills the field of view: there is no air to take the noise from",
+        )
     return None
 
 
-def whole_image_measures(volume: Volume, around: Surroundings, mask_sha256: str) -> list[Measure]:
+def whole_image_measures(
+    volume: Volume, around: Surroundings, mask_sha256: str
+) -> list[Measure]:
     """EFC and FBER of the image as it was reconstructed, over its non-zero field of view."""
     from mriqc.qc import anatomical
 
     data = np.maximum(volume.data, 0)
-    used = [np.flatnonzero(data.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    used = [
+        np.flatnonzero(data.any(axis=tuple(a for a in range(3) if a != axis)))
+        for axis in range(3)
+    ]
     if any(u.size == 0 for u in used):
-        return [unknown(n, "empty_image", "The image is zero everywhere", mask_sha256) for n in ("efc", "fber")]
+        return [
+            unknown(n, "empty_image", "The image is zero everywhere", mask_sha256)
+            for n in ("efc", "fber")
+        ]
     frame = tuple(slice(u[0], u[-1] + 1) for u in used)
     data = data[frame]
     result = [answer("efc", anatomical.efc(data), mask_sha256)]
@@ -167,5 +245,7 @@ def whole_image_measures(volume: Volume, around: Surroundings, mask_sha256: str)
     else:
         scale = SCALE / max(float(np.percentile(data[around.head[frame]], 75)), 1e-9)
         value = anatomical.fber(data * scale, around.head[frame].astype(np.uint8))
-        result.append(answer("fber", value if value >= 0 else float("nan"), mask_sha256))
+        result.append(
+            answer("fber", value if value >= 0 else float("nan"), mask_sha256)
+        )
     return result

@@ -72,7 +72,11 @@ class Threshold(BaseModel):
         """Whether the measure's value is on the wrong side. A missing second measure never crosses."""
         if self.also is not None:
             second = measures.get(self.also.measure)
-            if second is None or second.value is None or second.value >= self.also.below:
+            if (
+                second is None
+                or second.value is None
+                or second.value >= self.also.below
+            ):
                 return False
         if self.above is not None:
             return value > self.above
@@ -81,7 +85,9 @@ class Threshold(BaseModel):
         return abs(value - self.centre) > self.limit
 
     def with_limit(self, limit: float) -> Threshold:
-        side = next(n for n in ("above", "below", "beyond") if getattr(self, n) is not None)
+        side = next(
+            n for n in ("above", "below", "beyond") if getattr(self, n) is not None
+        )
         return self.model_copy(update={side: limit})
 
 
@@ -139,7 +145,10 @@ class Judgement:
 
 @lru_cache(maxsize=1)
 def _files() -> tuple[dict[str, Any], dict[str, Any]]:
-    first, second = ((FOLDER / name).read_text(encoding="utf-8") for name in ("thresholds.yaml", "protocols.yaml"))
+    first, second = (
+        (FOLDER / name).read_text(encoding="utf-8")
+        for name in ("thresholds.yaml", "protocols.yaml")
+    )
     return yaml.safe_load(first), yaml.safe_load(second)
 
 
@@ -158,23 +167,39 @@ def load_limits(overrides: Mapping[str, Any] | None = None) -> Limits:
     """
     raw_thresholds, raw_protocol = _files()
     try:
-        thresholds = {name: Threshold.model_validate(value) for name, value in raw_thresholds.items()}
-        protocol = {name: ProtocolItem.model_validate(value) for name, value in raw_protocol.items()}
+        thresholds = {
+            name: Threshold.model_validate(value)
+            for name, value in raw_thresholds.items()
+        }
+        protocol = {
+            name: ProtocolItem.model_validate(value)
+            for name, value in raw_protocol.items()
+        }
     except ValidationError as error:
-        raise ThresholdError(f"thresholds.yaml or protocols.yaml: {error.errors()[0]['msg']}") from error
+        raise ThresholdError(
+            f"thresholds.yaml or protocols.yaml: {error.errors()[0]['msg']}"
+        ) from error
     for name, value in (overrides or {}).items():
         if name not in thresholds:
             known = ", ".join(sorted(thresholds))
-            raise ThresholdError(f"network.yaml overrides the threshold {name!r}, which does not exist; known: {known}")
+            raise ThresholdError(
+                f"network.yaml overrides the threshold {name!r}, which does not exist; known: {known}"
+            )
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ThresholdError(f"network.yaml: the threshold {name} must be a number")
         thresholds[name] = thresholds[name].with_limit(float(value))
-    content = [{n: v.model_dump(mode="json") for n, v in part.items()} for part in (thresholds, protocol)]
+    content = [
+        {n: v.model_dump(mode="json") for n, v in part.items()}
+        for part in (thresholds, protocol)
+    ]
     return Limits(thresholds, protocol, sha256_json(content))
 
 
 def judge(
-    measures: Mapping[str, Measure], series: Mapping[str, Any], limits: Limits, notes: Mapping[str, str] | None = None
+    measures: Mapping[str, Measure],
+    series: Mapping[str, Any],
+    limits: Limits,
+    notes: Mapping[str, str] | None = None,
 ) -> Judgement:
     """The verdict on one series.
 
@@ -192,11 +217,11 @@ def judge(
     fail when anything is wrong; else undetermined when an essential check has no answer; else pass.
     """
     contrast = series.get("contrast") or "unknown"
-    refusal = _phantom(measures, series, contrast, limits)
+    refusal = _phantom(series)
     if refusal is not None:
         return _refused(refusal)
-    if contrast not in MEASURED:
-        return _not_judged(measures, series, contrast, limits)
+    if contrast not in MEASURED + LOOKED_AT:
+        return _decide([], [_why_not_judged(series, contrast)])
     troubles: list[Trouble] = []
     doubts: list[str] = []
     for threshold in limits.thresholds.values():
@@ -205,12 +230,19 @@ def judge(
         measure = measures.get(threshold.measure)
         if measure is None or measure.value is None:
             if threshold.is_essential:
-                doubts.append(measure.reason.text if measure and measure.reason else f"{threshold.measure} was not measured")
+                doubts.append(
+                    measure.reason.text
+                    if measure and measure.reason
+                    else f"{threshold.measure} was not measured"
+                )
             continue
         if not threshold.is_crossed(measure.value, measures):
             continue
         text = threshold.say.format(
-            value=measure.value, limit=threshold.limit, centre=threshold.centre, note=(notes or {}).get(threshold.measure, "")
+            value=measure.value,
+            limit=threshold.limit,
+            centre=threshold.centre,
+            note=(notes or {}).get(threshold.measure, ""),
         )
         if threshold.is_refused:
             return _refused(Trouble(threshold.rule, _sentence(text), threshold.action))
@@ -218,11 +250,19 @@ def judge(
             doubts.append(text)
         else:
             troubles.append(Trouble(threshold.rule, _sentence(text), threshold.action))
+    if contrast in LOOKED_AT:
+        return _decide([], ["measures for bold/dwi not available yet"])
     missing = series.get("missing_slices_count")
     if missing:
         text = f"{missing} slice{'s are' if missing > 1 else ' is'} missing from the series"
-        troubles.append(Trouble("IMG_MISSING_SLICES", _sentence(text), "Send the whole series again."))
-    protocol_troubles, protocol_doubts = check_protocol(series, contrast, limits.protocol)
+        troubles.append(
+            Trouble(
+                "IMG_MISSING_SLICES", _sentence(text), "Send the whole series again."
+            )
+        )
+    protocol_troubles, protocol_doubts = check_protocol(
+        series, contrast, limits.protocol
+    )
     return _decide(troubles + protocol_troubles, doubts + protocol_doubts)
 
 
@@ -238,42 +278,27 @@ def _decide(troubles: list[Trouble], doubts: list[str]) -> Judgement:
 
 
 def _refused(trouble: Trouble) -> Judgement:
-    return Judgement(Verdict("fail", (trouble.text,), (trouble.rule_id,), is_refused=True), (trouble,))
+    return Judgement(
+        Verdict("fail", (trouble.text,), (trouble.rule_id,), is_refused=True),
+        (trouble,),
+    )
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _phantom(
-    measures: Mapping[str, Measure], series: Mapping[str, Any], contrast: str, limits: Limits
-) -> Trouble | None:
+def _phantom(series: Mapping[str, Any]) -> Trouble | None:
     action = "Leave phantom scans out of patients' deliveries."
     if series.get("is_header_phantom"):
         return Trouble("IMG_PHANTOM", "The header says that this is a phantom", action)
-    if contrast in LOOKED_AT and not _looks_like_a_brain(measures, limits):
-        text = "The image shows a filled body without a brain's shape or inner structure: a phantom, or not a head"
-        return Trouble("IMG_PHANTOM", text, action)
     return None
 
 
-def _looks_like_a_brain(measures: Mapping[str, Measure], limits: Limits) -> bool:
-    """False only when a body was found and its shape or size is not a brain's."""
-    for threshold in limits.thresholds.values():
-        measure = measures.get(threshold.measure)
-        if not threshold.is_refused or measure is None or measure.value is None:
-            continue
-        if threshold.is_crossed(measure.value, measures):
-            return False
-    return True
-
-
-def _not_judged(measures: Mapping[str, Measure], series: Mapping[str, Any], contrast: str, limits: Limits) -> Judgement:
-    if contrast in LOOKED_AT:
-        return _decide([], ["measures for bold/dwi not available yet"])
+def _why_not_judged(series: Mapping[str, Any], contrast: str) -> str:
     why = series.get("contrast_reason")
     text = f"measures for the contrast {contrast} are not available yet"
-    return _decide([], [f"{text} ({why})" if contrast == "unknown" and why else text])
+    return f"{text} ({why})" if contrast == "unknown" and why else text
 
 
 def _header_value(series: Mapping[str, Any], column: str) -> float | None:
@@ -294,15 +319,25 @@ def check_protocol(
     """What the header says against the protocol: one trouble naming every departure, and the essential unknowns."""
     broken, doubts = [], []
     for item in items.values():
-        if contrast not in item.contrasts or any(series.get(k) != v for k, v in item.when.items()):
+        if contrast not in item.contrasts or any(
+            series.get(k) != v for k, v in item.when.items()
+        ):
             continue
         value = _header_value(series, item.column)
         if value is None:
             if item.is_essential:
-                doubts.append(f"the header does not say what the protocol asks of {item.column.removesuffix('_mm')}")
+                doubts.append(
+                    f"the header does not say what the protocol asks of {item.column.removesuffix('_mm')}"
+                )
         elif item.is_broken(value):
             broken.append(item.say.format(value=value, limit=item.limit))
     if not broken:
         return [], doubts
     text = f"The scan departs from the protocol for {contrast}: {'; '.join(broken)}"
-    return [Trouble("IMG_PROTOCOL", text, "Set the sequence to the network's protocol and repeat it.")], doubts
+    return [
+        Trouble(
+            "IMG_PROTOCOL",
+            text,
+            "Set the sequence to the network's protocol and repeat it.",
+        )
+    ], doubts

@@ -21,9 +21,13 @@ HEADER: dict[str, Any] = {
 
 
 def measures(**changes: float | None) -> dict[str, Measure]:
-    values: dict[str, float | None] = {name: 0.0 for name in CATALOGUE} | SOUND | changes
+    values: dict[str, float | None] = (
+        {name: 0.0 for name in CATALOGUE} | SOUND | changes
+    )
     return {
-        name: unknown(name, "not_measured", f"No {name}") if value is None else answer(name, value)
+        name: unknown(name, "not_measured", f"No {name}")
+        if value is None
+        else answer(name, value)
         for name, value in values.items()
     }
 
@@ -51,7 +55,9 @@ def test_a_sound_scan_passes() -> None:
         ({"motion_smear_pct": 9}, "IMG_MOTION", "9.0 %"),
     ],
 )
-def test_each_fault_fails_with_its_rule_and_words(change: dict[str, float], rule: str, words: str) -> None:
+def test_each_fault_fails_with_its_rule_and_words(
+    change: dict[str, float], rule: str, words: str
+) -> None:
     found = judge(measures(**change), HEADER, LIMITS).verdict
     assert found.value == "fail"
     assert found.rule_ids == (rule,)
@@ -60,7 +66,10 @@ def test_each_fault_fails_with_its_rule_and_words(change: dict[str, float], rule
 
 
 def test_brain_stem_at_the_lower_edge_is_fine() -> None:
-    assert judge(measures(cut_area_inferior_mm2=473), HEADER, LIMITS).verdict.value == "pass"
+    assert (
+        judge(measures(cut_area_inferior_mm2=473), HEADER, LIMITS).verdict.value
+        == "pass"
+    )
 
 
 def test_missing_slices_fail() -> None:
@@ -70,8 +79,15 @@ def test_missing_slices_fail() -> None:
 
 
 def test_an_essential_unknown_is_undetermined_and_another_is_not() -> None:
-    assert judge(measures(noise_pct=None), HEADER, LIMITS).verdict.value == "undetermined"
-    assert judge(measures(offset_z_mm=None, cjv=None, yaw_deg=None), HEADER, LIMITS).verdict.value == "pass"
+    assert (
+        judge(measures(noise_pct=None), HEADER, LIMITS).verdict.value == "undetermined"
+    )
+    assert (
+        judge(
+            measures(offset_z_mm=None, cjv=None, yaw_deg=None), HEADER, LIMITS
+        ).verdict.value
+        == "pass"
+    )
 
 
 def test_a_fault_wins_over_an_unknown() -> None:
@@ -81,13 +97,19 @@ def test_a_fault_wins_over_an_unknown() -> None:
 
 
 def test_not_a_head_is_refused_and_nothing_else_is_said() -> None:
-    found = judge(measures(mni_structure=0.01, mni_dice=0.7, noise_pct=30), HEADER, LIMITS).verdict
+    found = judge(
+        measures(mni_structure=0.01, mni_dice=0.7, noise_pct=30), HEADER, LIMITS
+    ).verdict
     assert found.is_refused
     assert found.rule_ids == ("IMG_NOT_HEAD",)
 
 
 def test_half_a_head_is_cut_and_not_refused() -> None:
-    found = judge(measures(mni_dice=0.8, mni_structure=0.3, cut_area_superior_mm2=15000), HEADER, LIMITS).verdict
+    found = judge(
+        measures(mni_dice=0.8, mni_structure=0.3, cut_area_superior_mm2=15000),
+        HEADER,
+        LIMITS,
+    ).verdict
     assert found.rule_ids == ("IMG_CUT_OFF",)
     assert not found.is_refused
 
@@ -97,7 +119,11 @@ def test_functional_and_diffusion_are_undetermined(contrast: str) -> None:
     found = judge(measures(), HEADER | {"contrast": contrast}, LIMITS).verdict
     assert found.value == "undetermined"
     assert found.reasons == ("Measures for bold/dwi not available yet",)
-    ball = judge(measures(mni_structure=0.01, mni_dice=0.7), HEADER | {"contrast": contrast}, LIMITS).verdict
+    ball = judge(
+        measures(mni_structure=0.01, mni_dice=0.7),
+        HEADER | {"contrast": contrast},
+        LIMITS,
+    ).verdict
     assert ball.rule_ids == ("IMG_PHANTOM",)
 
 
@@ -108,7 +134,9 @@ def test_a_header_that_says_phantom_is_believed() -> None:
 
 
 def test_unknown_contrast_is_undetermined_with_its_reason() -> None:
-    found = judge(measures(), {"contrast": "unknown", "contrast_reason": "no echo time"}, LIMITS).verdict
+    found = judge(
+        measures(), {"contrast": "unknown", "contrast_reason": "no echo time"}, LIMITS
+    ).verdict
     assert found.value == "undetermined"
     assert "no echo time" in found.reasons[0]
 
@@ -116,7 +144,14 @@ def test_unknown_contrast_is_undetermined_with_its_reason() -> None:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ({"contrast": "FLAIR", "acquisition_dimension": "2D", "slice_thickness_mm": 5.0}, "5.00 mm"),
+        (
+            {
+                "contrast": "FLAIR",
+                "acquisition_dimension": "2D",
+                "slice_thickness_mm": 5.0,
+            },
+            "5.00 mm",
+        ),
         ({"slice_thickness_mm": 2.0}, "2.00 mm in a 3D scan"),
         ({"spacing_x_mm": 1.4}, "1.40 mm"),
         ({"field_strength_t": 1.0}, "1 T"),
@@ -131,7 +166,11 @@ def test_protocol_departures_are_named(header: dict[str, Any], words: str) -> No
 
 
 def test_real_scanners_rounding_passes_and_missing_values_never_fail() -> None:
-    series = HEADER | {"spacing_x_mm": 1.0156, "spacing_y_mm": 1.0156, "field_strength_t": 1.494}
+    series = HEADER | {
+        "spacing_x_mm": 1.0156,
+        "spacing_y_mm": 1.0156,
+        "field_strength_t": 1.494,
+    }
     assert check_protocol(series, "T1w", LIMITS.protocol) == ([], [])
     troubles, doubts = check_protocol({"contrast": "T1w"}, "T1w", LIMITS.protocol)
     assert not troubles
