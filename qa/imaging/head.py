@@ -5,7 +5,9 @@ Here: head mask, air mask, the N4 field. Not here: brain (`qa.imaging.mask`) and
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -48,7 +50,8 @@ def enlarge(small: Mask, shape: tuple[int, ...], thinning: tuple[slice, ...]) ->
         np.minimum((np.arange(n) + t.step // 2) // t.step, m - 1)
         for n, t, m in zip(shape, thinning, small.shape, strict=True)
     ]
-    return small[np.ix_(*index)]
+    full: Mask = small[np.ix_(*index)]
+    return full
 
 
 def surroundings(volume: Volume, brain: Mask) -> Surroundings:
@@ -107,32 +110,56 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
 def bias_field(volume: Volume, brain: Mask) -> Image:
     """The multiplicative intensity field of the scan, mean 1 inside the brain (N4, Tustison 2010).
 
-    Fitted on a grid of about 4 mm inside the brain and evaluated at full size; one thread, so that it repeats exactly.
+    Fitted on a grid of about 4 mm inside the brain's box and evaluated at full size; outside the box the value at its
+    border goes on. One thread, so that it repeats exactly.
     """
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     thinning = strides(volume, N4_GRID_MM)
     steps = [t.step for t in thinning]
-    small = (
-        ndimage.uniform_filter(volume.data, steps)[thinning]
-        if max(steps) > 1
-        else volume.data
-    )
+    where = [
+        np.flatnonzero(
+            brain[thinning].any(axis=tuple(a for a in range(3) if a != axis))
+        )
+        for axis in range(3)
+    ]
+    if any(w.size < 2 for w in where):
+        return np.ones(volume.data.shape, np.float32)
+    box = tuple(slice(max(0, int(w[0]) - 1), int(w[-1]) + 2) for w in where)
+    small = ndimage.uniform_filter(volume.data, steps)[thinning][box]
     spacing = [float(s * n) for s, n in zip(volume.spacing, steps, strict=True)]
-    image = sitk.GetImageFromArray(np.maximum(small, 0).T.astype(np.float32) + 1e-3)
-    image.SetSpacing(spacing)
-    region = sitk.GetImageFromArray(brain[thinning].T.astype(np.uint8))
-    region.SetSpacing(spacing)
+    log_field = _n4(
+        np.maximum(small, 0).astype(np.float32) + np.float32(1e-3),
+        brain[thinning][box],
+        spacing,
+    )
+    thin_shape = brain[thinning].shape
+    room = [
+        (b.start, n - b.start - size)
+        for b, n, size in zip(box, thin_shape, log_field.shape, strict=True)
+    ]
+    full = np.pad(log_field, room, mode="edge").astype(np.float32)
+    for axis, (length, step) in enumerate(zip(volume.data.shape, steps, strict=True)):
+        full = _stretch(full, axis, length, step)
+    field: Image = np.exp(full, dtype=np.float32)
+    return field / np.float32(field[brain].mean())
+
+
+def _n4(image: Image, region: Mask, spacing: list[float]) -> np.ndarray:
+    """Logarithm of N4's field on the image's grid."""
+    sitk: Any = importlib.import_module(
+        "SimpleITK"
+    )  # three seconds, and only this function wants it
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    pictures = [
+        sitk.GetImageFromArray(np.ascontiguousarray(a.T))
+        for a in (image, region.astype(np.uint8))
+    ]
+    for picture in pictures:
+        picture.SetSpacing(spacing)
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetMaximumNumberOfIterations(list(N4_ITERATIONS))
-    n4.Execute(image, region)
-    log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T
-    full = log_field
-    for axis, (n, step) in enumerate(zip(volume.data.shape, steps, strict=True)):
-        full = _stretch(full, axis, n, step)
-    field = np.exp(full).astype(np.float32)
-    return field / np.float32(field[brain].mean())
+    n4.Execute(*pictures)
+    field: np.ndarray = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(pictures[0])).T
+    return field
 
 
 def _stretch(values: np.ndarray, axis: int, length: int, step: int) -> np.ndarray:
@@ -146,4 +173,7 @@ def _stretch(values: np.ndarray, axis: int, length: int, step: int) -> np.ndarra
     shape[axis] = length
     weight = (position - low).reshape(shape).astype(np.float32)
     first = np.take(values, low, axis).astype(np.float32)
-    return first + weight * (np.take(values, high, axis).astype(np.float32) - first)
+    mixed: np.ndarray = first + weight * (
+        np.take(values, high, axis).astype(np.float32) - first
+    )
+    return mixed

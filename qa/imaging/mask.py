@@ -60,7 +60,8 @@ def _resample_nearest(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         np.floor((np.arange(new) + 0.5) * old / new).astype(int)
         for old, new in zip(image.shape, shape, strict=True)
     ]
-    return image[np.ix_(*indices)]
+    chosen: np.ndarray = image[np.ix_(*indices)]
+    return chosen
 
 
 def _normalise(image: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -139,7 +139,9 @@ def _anatomical(
     )
     measures += [] if is_stripped else pose.coverage_measures(found, sha)
     field = head.bias_field(volume, brain)
-    corrected: Image = (volume.data / np.maximum(field, 0.05)).astype(np.float32, copy=False)
+    corrected: Image = (volume.data / np.maximum(field, 0.05)).astype(
+        np.float32, copy=False
+    )
     reason = tissue.why_no_tissue(contrast, dimension, is_derived, around.outside_share)
     measures += tissue.tissue_measures(
         volume, corrected, brain, around, contrast, reason, sha

@@ -66,13 +66,13 @@ def _reference(kind: str) -> Any:
     )
     if not path.exists():
         raise ReferenceMissing("nilearn's MNI brain is missing; reinstall nilearn")
-    return nib.load(path)  # type: ignore[attr-defined]
+    return nib.load(path)
 
 
 @lru_cache(maxsize=1)
 def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
     """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
-    image = _reference("t1")  # type: ignore[attr-defined]
+    image = _reference("t1")
     affine = np.asarray(image.affine, float)
     brain = ndimage.binary_fill_holes(
         ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2)
@@ -92,7 +92,8 @@ def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
 def _signed_distance(mask: Mask, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = ndimage.distance_transform_edt(mask, sampling=spacing)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    return np.clip(inside - outside, -REACH_MM, REACH_MM)
+    distance: NDArray[np.float64] = np.clip(inside - outside, -REACH_MM, REACH_MM)
+    return distance
 
 
 def _coarse(volume: Volume, mask: Mask) -> tuple[NDArray[np.float64], Matrix]:
@@ -285,8 +286,8 @@ def _inside(volume: Volume, matrix: Matrix) -> tuple[float, float]:
     """
     world, mask = _mni_grid()
     inside = world[mask.ravel()]
-    blurred = ndimage.gaussian_filter(
-        volume.data, np.minimum(2.0 / volume.spacing, 4), truncate=2
+    blurred = ndimage.uniform_filter(
+        volume.data, [max(1, round(GRID_MM / s)) for s in volume.spacing]
     )
     one, other = (
         _sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3])

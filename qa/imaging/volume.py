@@ -6,6 +6,7 @@ Here: NIfTI to `Volume`. Not here: DICOM (`ingestion.imaging.convert`).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -28,7 +29,7 @@ def load_volume(path: Path) -> Volume:
         Not a NIfTI file, cut short, or not three-dimensional.
     """
     try:
-        image = nib.as_closest_canonical(nib.load(path))  # type: ignore[arg-type,attr-defined]
+        image: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[no-untyped-call]
         if len(image.shape) < 3 or min(image.shape[:3]) < 2:
             raise ImageUnreadable(
                 "The image has no three-dimensional volume; send the whole series"
