@@ -68,9 +68,7 @@ class Job:
 
 def measure_key(series: Mapping[str, Any]) -> str:
     """Hash of everything a series' measures depend on: image bytes, header facts used, method versions."""
-    return sha256_json(
-        {"image": series["image_sha256"], "facts": _facts(series), "version": VERSION}
-    )
+    return sha256_json({"image": series["image_sha256"], "facts": _facts(series), "version": VERSION})
 
 
 def _facts(series: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,16 +92,12 @@ def measure_job(job: Job) -> str:
         result = nothing("image_unreadable", str(error))
     picture = None
     if result.picture:
-        picture, _ = put_object(
-            home, lambda handle: _write(handle, result.picture), PICTURE_SUFFIX
-        )
+        picture, _ = put_object(home, lambda handle: _write(handle, result.picture), PICTURE_SUFFIX)
     axes = {"ghost_pct": result.ghost_axis, "motion_smear_pct": result.motion_axis}
     answer = {
         "measures": [_as_json(m) for m in result.measures],
         "picture_sha256": picture,
-        "notes": {
-            name: f" along the {axis} axis" for name, axis in axes.items() if axis
-        },
+        "notes": {name: f" along the {axis} axis" for name, axis in axes.items() if axis},
     }
     write_json(target, answer)
     return job.key
@@ -138,18 +132,12 @@ def _from_json(value: Mapping[str, Any]) -> Measure:
     )
 
 
-def _series(
-    home: Home, site_code: str, delivery_keys: list[str]
-) -> list[dict[str, Any]]:
+def _series(home: Home, site_code: str, delivery_keys: list[str]) -> list[dict[str, Any]]:
     """Accepted series of the given deliveries; a series that was sent twice counts in the last one only."""
     table = read_table(home, "raw_imaging__series", site_code)
     order = {key: position for position, key in enumerate(delivery_keys)}
     chosen: dict[str, dict[str, Any]] = {}
-    rows = [
-        r
-        for r in table.iter_rows(named=True)
-        if r["delivery_key"] in order and r["status"] == "accepted"
-    ]
+    rows = [r for r in table.iter_rows(named=True) if r["delivery_key"] in order and r["status"] == "accepted"]
     for row in sorted(
         rows,
         key=lambda r: (
@@ -299,9 +287,7 @@ def where_found(series: Mapping[str, Any]) -> str:
     first, last = series["first_file_number"], series["last_file_number"]
     if first is None:
         return str(series["contrast"])
-    files = (
-        f"file {first}" if first == last or last is None else f"files {first}-{last}"
-    )
+    files = f"file {first}" if first == last or last is None else f"files {first}-{last}"
     return f"{series['contrast']}, {files}"
 
 
@@ -328,9 +314,7 @@ def _finding(
     )
 
 
-def _image_findings(
-    site_code: str, series: Mapping[str, Any], judgement: Judgement
-) -> list[Finding]:
+def _image_findings(site_code: str, series: Mapping[str, Any], judgement: Judgement) -> list[Finding]:
     by_rule: dict[str, list[tuple[str, str]]] = {}
     for trouble in judgement.troubles:
         by_rule.setdefault(trouble.rule_id, []).append((trouble.text, trouble.action))
@@ -342,9 +326,7 @@ def _image_findings(
     return result
 
 
-def _identifier_findings(
-    home: Home, site_code: str, series: Mapping[str, Any]
-) -> list[Finding]:
+def _identifier_findings(home: Home, site_code: str, series: Mapping[str, Any]) -> list[Finding]:
     """A finding when de-identification had to remove identifiers: tags only, never their values."""
     digest = series["ledger_sha256"]
     if digest is None:
@@ -352,18 +334,9 @@ def _identifier_findings(
     path = object_path(home, digest, LEDGER_SUFFIX)
     if not path.exists():
         return []
-    tags = sorted(
-        {
-            entry["tag"]
-            for entry in json.loads(path.read_text(encoding="utf-8")).get(
-                "identifiers_found", []
-            )
-        }
-    )
+    tags = sorted({entry["tag"] for entry in json.loads(path.read_text(encoding="utf-8")).get("identifiers_found", [])})
     if not tags:
         return []
-    message = (
-        f"The header still held identifying data in {', '.join(tags)}; it was removed."
-    )
+    message = f"The header still held identifying data in {', '.join(tags)}; it was removed."
     action = "De-identify private tags too before sending; tell your data protection officer that names left the site."
     return [_finding(site_code, series, "DEID_PRIVATE", "delivery", message, action)]

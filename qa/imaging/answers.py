@@ -33,6 +33,7 @@ CATALOGUE: dict[str, Kind] = {
         "none",
         "Largest cross-section of the brain mask on any of the three axes.",
     ),
+    "cut_area_total_mm2": Kind("mm2", "lower", "Brain cross-section at the field of view's edges, all six together."),
     "mni_dice": Kind(
         "1",
         "higher",
@@ -53,23 +54,16 @@ CATALOGUE: dict[str, Kind] = {
         "target",
         "Cube root of the alignment's volume ratio to the MNI brain; about 0.9.",
     ),
-    "zero_background_pct": Kind(
-        "%", "none", "Share of voxels outside the head that are exactly zero."
-    ),
+    "zero_background_pct": Kind("%", "none", "Share of voxels outside the head that are exactly zero."),
     "outside_signal_pct": Kind(
         "%",
         "none",
         "Share of the tissue that lies outside the brain; near 0 when skull-stripped.",
     ),
-    **{
-        f"snr_{k}": Kind("1", "higher", f"Median over standard deviation inside {t}.")
-        for k, t in _TISSUES.items()
-    },
+    **{f"snr_{k}": Kind("1", "higher", f"Median over standard deviation inside {t}.") for k, t in _TISSUES.items()},
     "snr_total": Kind("1", "higher", "Mean of the three tissue SNRs."),
     **{
-        f"snrd_{k}": Kind(
-            "1", "higher", f"Median of {t} over the noise of the air (Dietrich 2007)."
-        )
+        f"snrd_{k}": Kind("1", "higher", f"Median of {t} over the noise of the air (Dietrich 2007).")
         for k, t in _TISSUES.items()
     },
     "snrd_total": Kind("1", "higher", "Mean of the three Dietrich SNRs."),
@@ -88,9 +82,7 @@ CATALOGUE: dict[str, Kind] = {
         "lower",
         "Entropy focus criterion (Atkinson 1997); 0 sharp, 1 all voxels alike.",
     ),
-    "fber": Kind(
-        "1", "higher", "Median energy inside the head over that outside (Shehzad 2015)."
-    ),
+    "fber": Kind("1", "higher", "Median energy inside the head over that outside (Shehzad 2015)."),
     **{
         f"offset_{axis}_mm": Kind(
             "mm",
@@ -109,19 +101,10 @@ CATALOGUE: dict[str, Kind] = {
         "target",
         "Ear towards shoulder: rotation about the front-back axis; 0 is best.",
     ),
-    "yaw_deg": Kind(
-        "deg", "target", "Turning: rotation about the head-foot axis; 0 is best."
-    ),
+    "yaw_deg": Kind("deg", "target", "Turning: rotation about the head-foot axis; 0 is best."),
+    **{f"margin_{s}_mm": Kind("mm", "higher", f"Brain to the field of view's {s} edge.") for s in SIDE_NAMES},
     **{
-        f"margin_{s}_mm": Kind(
-            "mm", "higher", f"Brain to the field of view's {s} edge."
-        )
-        for s in SIDE_NAMES
-    },
-    **{
-        f"cut_area_{s}_mm2": Kind(
-            "mm2", "lower", f"Brain cross-section at the field of view's {s} edge."
-        )
+        f"cut_area_{s}_mm2": Kind("mm2", "lower", f"Brain cross-section at the field of view's {s} edge.")
         for s in SIDE_NAMES
     },
     "noise_pct": Kind(
@@ -129,12 +112,8 @@ CATALOGUE: dict[str, Kind] = {
         "lower",
         "Noise (wavelet MAD, Coupe 2010) as a share of the brain's median intensity.",
     ),
-    "air_noise_pct": Kind(
-        "%", "lower", "Air level (Rayleigh) as a share of the brain's median intensity."
-    ),
-    "bias_cv_pct": Kind(
-        "%", "lower", "Coefficient of variation of the N4 field in the brain."
-    ),
+    "air_noise_pct": Kind("%", "lower", "Air level (Rayleigh) as a share of the brain's median intensity."),
+    "bias_cv_pct": Kind("%", "lower", "Coefficient of variation of the N4 field in the brain."),
     "ghost_pct": Kind(
         "%",
         "lower",
@@ -145,9 +124,7 @@ CATALOGUE: dict[str, Kind] = {
         "lower",
         "Excess background along one axis beside the head, share of brain signal.",
     ),
-    "gradient_entropy": Kind(
-        "1", "lower", "Entropy of edge strength in the brain (McGee 2000); 0-1."
-    ),
+    "gradient_entropy": Kind("1", "lower", "Entropy of edge strength in the brain (McGee 2000); 0-1."),
 }
 
 
@@ -161,9 +138,7 @@ def answer(name: str, value: float, mask_sha256: str | None = None) -> Measure:
             mask_sha256,
         )
     kind = CATALOGUE[name]
-    return Measure(
-        name, float(value), kind.unit, kind.direction, METHOD_VERSION, None, mask_sha256
-    )
+    return Measure(name, float(value), kind.unit, kind.direction, METHOD_VERSION, None, mask_sha256)
 
 
 def unknown(name: str, code: str, text: str, mask_sha256: str | None = None) -> Measure:

@@ -42,11 +42,7 @@ def wavelet_noise(volume: Volume, inner: Mask, axes: tuple[int, ...]) -> float:
         detail = (detail[tuple(second)] - detail[tuple(first)]) / np.float32(np.sqrt(2))
         region = region[tuple(second)] & region[tuple(first)]
     values = detail[region]
-    return (
-        float(np.median(np.abs(values)) * MAD_TO_SIGMA)
-        if values.size >= MINIMUM_VOXELS
-        else float("nan")
-    )
+    return float(np.median(np.abs(values)) * MAD_TO_SIGMA) if values.size >= MINIMUM_VOXELS else float("nan")
 
 
 def noise_measures(
@@ -60,16 +56,9 @@ def noise_measures(
     level = float(np.median(volume.data[brain]))
     if level <= 0:
         text = "The brain's median intensity is not above zero"
-        return [
-            unknown(n, "no_signal", text, mask_sha256)
-            for n in ("noise_pct", "air_noise_pct")
-        ]
+        return [unknown(n, "no_signal", text, mask_sha256) for n in ("noise_pct", "air_noise_pct")]
     inner = ndimage.binary_erosion(brain)
-    result = [
-        answer(
-            "noise_pct", 100 * wavelet_noise(volume, inner, axes) / level, mask_sha256
-        )
-    ]
+    result = [answer("noise_pct", 100 * wavelet_noise(volume, inner, axes) / level, mask_sha256)]
     problem = air_problem(around)
     if problem is not None:
         return [
@@ -79,9 +68,7 @@ def noise_measures(
     air = np.median(volume.data[around.air])
     return [
         *result,
-        answer(
-            "air_noise_pct", 100 * float(air) / RAYLEIGH_MEDIAN / level, mask_sha256
-        ),
+        answer("air_noise_pct", 100 * float(air) / RAYLEIGH_MEDIAN / level, mask_sha256),
     ]
 
 
@@ -122,14 +109,10 @@ def ghost_measure(
     for axis in axes:
         shift = volume.data.shape[axis] // 2
         ghost = np.roll(core, shift, axis) & usable
-        still = (
-            usable & ~np.roll(gap, shift, axis) & ghost.any(axis=(0, 1), keepdims=True)
-        )
+        still = usable & ~np.roll(gap, shift, axis) & ghost.any(axis=(0, 1), keepdims=True)
         if ghost.sum() < MINIMUM_VOXELS or still.sum() < MINIMUM_VOXELS or level <= 0:
             continue
-        value = (
-            100 * float(volume.data[ghost].mean() - volume.data[still].mean()) / level
-        )
+        value = 100 * float(volume.data[ghost].mean() - volume.data[still].mean()) / level
         if not value <= worst:
             worst, name = value, AXES[axis]
     if name is None:
@@ -173,9 +156,7 @@ def _smear(
     if air_problem(around) is not None or level <= 0:
         return float("nan"), None
     inline = {a: around.air & _shadow(brain, a) for a in axes}
-    levels = {
-        a: _mean(volume.data[m]) for a, m in inline.items() if m.sum() >= MINIMUM_VOXELS
-    }
+    levels = {a: _mean(volume.data[m]) for a, m in inline.items() if m.sum() >= MINIMUM_VOXELS}
     union = np.zeros_like(brain)
     for mask in inline.values():
         union |= mask

@@ -39,9 +39,7 @@ class Surroundings:
 
 def strides(volume: Volume, target_mm: float) -> tuple[slice, ...]:
     """Slices that thin a volume to about `target_mm` without interpolation."""
-    return tuple(
-        slice(None, None, max(1, round(target_mm / s))) for s in volume.spacing
-    )
+    return tuple(slice(None, None, max(1, round(target_mm / s))) for s in volume.spacing)
 
 
 def enlarge(small: Mask, shape: tuple[int, ...], thinning: tuple[slice, ...]) -> Mask:
@@ -65,16 +63,8 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     coarse = ndimage.uniform_filter(volume.data, [t.step for t in thinning])[thinning]
     coarse = ndimage.gaussian_filter(coarse, 1.0 / spacing)
     brain_coarse = brain[thinning]
-    level = (
-        float(np.median(coarse[brain_coarse]))
-        if brain_coarse.any()
-        else float(np.percentile(coarse, 90))
-    )
-    rest = (
-        coarse[~ndimage.binary_dilation(brain_coarse, iterations=8)]
-        if brain_coarse.any()
-        else coarse
-    )
+    level = float(np.median(coarse[brain_coarse])) if brain_coarse.any() else float(np.percentile(coarse, 90))
+    rest = coarse[~ndimage.binary_dilation(brain_coarse, iterations=8)] if brain_coarse.any() else coarse
     floor = float(np.percentile(rest, 20)) if rest.size else 0.0
     head = coarse > floor + HEAD_SHARE * (level - floor)
     radius = max(1, round(3 / float(spacing.mean())))
@@ -85,26 +75,16 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     inner = tuple(slice(radius + 1, -radius - 1) for _ in range(3))
     head = ndimage.binary_fill_holes(closed[inner])
     for axis in range(3):
-        planes = [
-            ndimage.binary_fill_holes(plane) for plane in np.moveaxis(head, axis, 0)
-        ]
+        planes = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(head, axis, 0)]
         head = np.moveaxis(np.stack(planes), 0, axis)
     distance = ndimage.distance_transform_edt(~head, sampling=spacing)
     outside = enlarge(distance > AIR_GAP_MM, volume.data.shape, thinning)
     zero = volume.data == 0
     zero_share = float(zero[outside].mean()) if outside.any() else 1.0
     tissue = coarse > floor + HEAD_SHARE * (level - floor)
-    beyond = (
-        tissue
-        & head
-        & ~ndimage.binary_dilation(
-            brain_coarse, iterations=max(1, round(4 / float(spacing.mean())))
-        )
-    )
+    beyond = tissue & head & ~ndimage.binary_dilation(brain_coarse, iterations=max(1, round(4 / float(spacing.mean()))))
     share = float(beyond.sum() / max(1, (tissue & head).sum()))
-    return Surroundings(
-        enlarge(head, volume.data.shape, thinning), outside & ~zero, zero_share, share
-    )
+    return Surroundings(enlarge(head, volume.data.shape, thinning), outside & ~zero, zero_share, share)
 
 
 def bias_field(volume: Volume, brain: Mask) -> Image:
@@ -115,12 +95,7 @@ def bias_field(volume: Volume, brain: Mask) -> Image:
     """
     thinning = strides(volume, N4_GRID_MM)
     steps = [t.step for t in thinning]
-    where = [
-        np.flatnonzero(
-            brain[thinning].any(axis=tuple(a for a in range(3) if a != axis))
-        )
-        for axis in range(3)
-    ]
+    where = [np.flatnonzero(brain[thinning].any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     if any(w.size < 2 for w in where):
         return np.ones(volume.data.shape, np.float32)
     box = tuple(slice(max(0, int(w[0]) - 1), int(w[-1]) + 2) for w in where)
@@ -132,10 +107,7 @@ def bias_field(volume: Volume, brain: Mask) -> Image:
         spacing,
     )
     thin_shape = brain[thinning].shape
-    room = [
-        (b.start, n - b.start - size)
-        for b, n, size in zip(box, thin_shape, log_field.shape, strict=True)
-    ]
+    room = [(b.start, n - b.start - size) for b, n, size in zip(box, thin_shape, log_field.shape, strict=True)]
     full = np.pad(log_field, room, mode="edge").astype(np.float32)
     for axis, (length, step) in enumerate(zip(volume.data.shape, steps, strict=True)):
         full = _stretch(full, axis, length, step)
@@ -145,14 +117,9 @@ def bias_field(volume: Volume, brain: Mask) -> Image:
 
 def _n4(image: Image, region: Mask, spacing: list[float]) -> np.ndarray:
     """Logarithm of N4's field on the image's grid."""
-    sitk: Any = importlib.import_module(
-        "SimpleITK"
-    )  # three seconds, and only this function wants it
+    sitk: Any = importlib.import_module("SimpleITK")  # three seconds, and only this function wants it
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    pictures = [
-        sitk.GetImageFromArray(np.ascontiguousarray(a.T))
-        for a in (image, region.astype(np.uint8))
-    ]
+    pictures = [sitk.GetImageFromArray(np.ascontiguousarray(a.T)) for a in (image, region.astype(np.uint8))]
     for picture in pictures:
         picture.SetSpacing(spacing)
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
@@ -173,7 +140,5 @@ def _stretch(values: np.ndarray, axis: int, length: int, step: int) -> np.ndarra
     shape[axis] = length
     weight = (position - low).reshape(shape).astype(np.float32)
     first = np.take(values, low, axis).astype(np.float32)
-    mixed: np.ndarray = first + weight * (
-        np.take(values, high, axis).astype(np.float32) - first
-    )
+    mixed: np.ndarray = first + weight * (np.take(values, high, axis).astype(np.float32) - first)
     return mixed

@@ -48,17 +48,14 @@ def _run(name: str, image: np.ndarray, cache: Path) -> np.ndarray:
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(onnx_path(name, cache)), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(onnx_path(name, cache)), options, providers=["CPUExecutionProvider"])
     result: np.ndarray = session.run(["y"], {"x": image[None, None]})[0][0, 1]
     return result
 
 
 def _resample_nearest(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     indices = [
-        np.floor((np.arange(new) + 0.5) * old / new).astype(int)
-        for old, new in zip(image.shape, shape, strict=True)
+        np.floor((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(image.shape, shape, strict=True)
     ]
     chosen: np.ndarray = image[np.ix_(*indices)]
     return chosen
@@ -66,9 +63,7 @@ def _resample_nearest(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _normalise(image: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
-    return (
-        (scaled - scaled.mean()) / scaled.std(ddof=1) * STANDARD_DEVIATION + MEAN
-    ).astype(np.float32)
+    return ((scaled - scaled.mean()) / scaled.std(ddof=1) * STANDARD_DEVIATION + MEAN).astype(np.float32)
 
 
 def largest_component(mask: Mask) -> Mask:
@@ -91,9 +86,7 @@ def _box(small: Mask, shape: tuple[int, ...]) -> tuple[slice, ...] | None:
         scale = length / small.shape[axis]
         centre = round((inside[-1] + 1 + inside[0]) / 2 * scale)
         size = round((inside[-1] + 1 - inside[0]) * scale * (1 + 2 * MARGIN))
-        box.append(
-            slice(max(0, int(centre - size / 2)), min(length, int(centre + size / 2)))
-        )
+        box.append(slice(max(0, int(centre - size / 2)), min(length, int(centre + size / 2))))
     return tuple(box)
 
 
@@ -121,15 +114,11 @@ def brain_mask(image: np.ndarray, cache: Path) -> Mask:
     if not high > low:
         return mask
     with one_at_a_time(cache):
-        found = largest_component(
-            _run("bbox_model", _normalise(small, low, high), cache) > 0.5
-        )
+        found = largest_component(_run("bbox_model", _normalise(small, low, high), cache) > 0.5)
         box = _box(found, image.shape)
         if box is None:
             return mask
-        cropped = _normalise(
-            _resample_nearest(image[box], (EDGE["model"],) * 3), low, high
-        )
+        cropped = _normalise(_resample_nearest(image[box], (EDGE["model"],) * 3), low, high)
         fine = _run("model", cropped, cache) > 0.5
     inside = largest_component(_resample_nearest(fine, mask[box].shape))
     mask[box] = ndimage.binary_fill_holes(inside)

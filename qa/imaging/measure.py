@@ -99,6 +99,8 @@ def measure_image(path: Path, series: Mapping[str, Any], cache: Path) -> ImageRe
     where = pose.align(volume, brain)
     shape = [answer("brain_volume_ml", float(brain.sum()) * volume.voxel_ml, sha)]
     shape.append(answer("brain_section_mm2", pose.largest_section(volume, brain), sha))
+    if found is not None:
+        shape.append(answer("cut_area_total_mm2", sum(found.cut_area_mm2.values()), sha))
     shape += pose.pose_measures(where, bool(cut), sha)
     if contrast in LOOKED_AT or found is None:
         code, text = ("no_brain", "No brain was found in the image")
@@ -121,9 +123,7 @@ def _anatomical(
     series: Mapping[str, Any],
     contrast: str,
 ) -> ImageResult:
-    dimension = series.get("acquisition_dimension") or (
-        "2D" if volume.spacing.max() > 2 else None
-    )
+    dimension = series.get("acquisition_dimension") or ("2D" if volume.spacing.max() > 2 else None)
     around = head.surroundings(volume, brain)
     is_derived = bool(series.get("is_derived"))
     is_stripped = around.outside_share < tissue.STRIPPED_SHARE
@@ -139,18 +139,12 @@ def _anatomical(
     )
     measures += [] if is_stripped else pose.coverage_measures(found, sha)
     field = head.bias_field(volume, brain)
-    corrected: Image = (volume.data / np.maximum(field, 0.05)).astype(
-        np.float32, copy=False
-    )
+    corrected: Image = (volume.data / np.maximum(field, 0.05)).astype(np.float32, copy=False)
     reason = tissue.why_no_tissue(contrast, dimension, is_derived, around.outside_share)
-    measures += tissue.tissue_measures(
-        volume, corrected, brain, around, contrast, reason, sha
-    )
+    measures += tissue.tissue_measures(volume, corrected, brain, around, contrast, reason, sha)
     if is_stripped:
         text = "The image shows a brain without its skull: it was processed before it was sent"
-        return _complete(
-            measures, "skull_stripped", text, picture.mosaic(volume, brain, ()), sha
-        )
+        return _complete(measures, "skull_stripped", text, picture.mosaic(volume, brain, ()), sha)
     axes = artefacts.in_plane_axes(volume, dimension)
     measures += tissue.whole_image_measures(volume, around, sha)
     measures += artefacts.noise_measures(volume, brain, around, axes, sha)
@@ -168,9 +162,7 @@ def _anatomical(
     return ImageResult(result.measures, result.picture, ghost_axis, motion_axis)
 
 
-def _complete(
-    measures: list[Measure], code: str, text: str, png: bytes, sha: str
-) -> ImageResult:
+def _complete(measures: list[Measure], code: str, text: str, png: bytes, sha: str) -> ImageResult:
     """Fill in the measures that were not taken, with the reason, in the catalogue's order."""
     by_name = {m.name: m for m in measures}
     full = [by_name.get(name) or unknown(name, code, text, sha) for name in CATALOGUE]

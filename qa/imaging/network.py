@@ -54,9 +54,7 @@ class _TensorReader(pickle.Unpickler):
             return self._tensor
         if (module, name) == ("collections", "OrderedDict"):
             return dict
-        if (module, name) == ("torch", "FloatStorage") or module.split(".")[
-            0
-        ] == "__torch__":
+        if (module, name) == ("torch", "FloatStorage") or module.split(".")[0] == "__torch__":
             return type(name, (_Record,), {})
         raise NetworkError(
             f"The brain-extraction weights name {module}.{name}, which is not a tensor; reinstall deepbet"
@@ -64,9 +62,7 @@ class _TensorReader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         _, _, key, _, count = pid
-        return np.frombuffer(
-            self._archive.read(f"{self._root}/data/{key}"), dtype="<f4", count=count
-        )
+        return np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), dtype="<f4", count=count)
 
     @staticmethod
     def _tensor(
@@ -78,14 +74,8 @@ class _TensorReader(pickle.Unpickler):
     ) -> Any:
         size = int(np.prod(shape))
         expected = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-        if any(
-            have != want
-            for have, want, n in zip(strides, expected, shape, strict=True)
-            if n > 1
-        ):
-            raise NetworkError(
-                "The brain-extraction weights are not stored in row order; reinstall deepbet"
-            )
+        if any(have != want for have, want, n in zip(strides, expected, shape, strict=True) if n > 1):
+            raise NetworkError("The brain-extraction weights are not stored in row order; reinstall deepbet")
         return storage[offset : offset + size].reshape(shape)
 
 
@@ -93,20 +83,13 @@ def _archive_path(name: str) -> Path:
     try:
         files = importlib.metadata.files("deepbet") or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise NetworkError(
-            "The package deepbet, which ships the brain-extraction weights, is not installed"
-        ) from error
+        raise NetworkError("The package deepbet, which ships the brain-extraction weights, is not installed") from error
     for file in files:
         if file.parts[-2:] == ("models", f"{name}.pt"):
             path = Path(str(file.locate()))
-            if (
-                path.exists()
-                and hashlib.sha256(path.read_bytes()).hexdigest() == ARCHIVES[name]
-            ):
+            if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == ARCHIVES[name]:
                 return path
-    raise NetworkError(
-        f"deepbet's weights {name}.pt are missing or altered; reinstall deepbet 1.0.2"
-    )
+    raise NetworkError(f"deepbet's weights {name}.pt are missing or altered; reinstall deepbet 1.0.2")
 
 
 def read_weights(name: str) -> dict[str, np.ndarray]:
@@ -145,16 +128,11 @@ class _Graph:
         from onnx import numpy_helper
 
         self.weights, self.nodes = weights, []  # type: tuple[dict[str, np.ndarray], list[Any]]
-        self.initializers = [
-            numpy_helper.from_array(value.copy(), name)
-            for name, value in weights.items()
-        ]
+        self.initializers = [numpy_helper.from_array(value.copy(), name) for name, value in weights.items()]
         for channels in (4, 8, 16, 32, 64, 128):
             for name, value in (("one", 1.0), ("zero", 0.0)):
                 array = np.full(channels, value, np.float32)
-                self.initializers.append(
-                    numpy_helper.from_array(array, f"{name}.{channels}")
-                )
+                self.initializers.append(numpy_helper.from_array(array, f"{name}.{channels}"))
 
     def add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
         from onnx import helper
@@ -175,9 +153,7 @@ class _Graph:
         weight = self.weights[f"{name}.weight"]
         kernel = weight.shape[2]
         pad = kernel // 2 if padding is None else padding
-        inputs = [value, f"{name}.weight"] + (
-            [f"{name}.bias"] if f"{name}.bias" in self.weights else []
-        )
+        inputs = [value, f"{name}.weight"] + ([f"{name}.bias"] if f"{name}.bias" in self.weights else [])
         extra: dict[str, Any] = {}
         if transposed and stride > 1 and kernel == 3:
             extra["output_padding"] = [1] * 3
@@ -202,9 +178,7 @@ class _Graph:
     def relu(self, value: str) -> str:
         return self.add("Relu", [value])
 
-    def conv_norm(
-        self, value: str, name: str, *, stride: int = 1, transposed: bool = False
-    ) -> str:
+    def conv_norm(self, value: str, name: str, *, stride: int = 1, transposed: bool = False) -> str:
         return self.norm(
             self.conv(value, name, stride=stride, transposed=transposed),
             name,
@@ -221,9 +195,7 @@ class _Graph:
 
     def decoder(self, value: str, name: str, stride: int) -> str:
         value = self.relu(self.conv_norm(value, f"{name}.conv1.0"))
-        value = self.relu(
-            self.conv_norm(value, f"{name}.tp_conv.0", stride=stride, transposed=True)
-        )
+        value = self.relu(self.conv_norm(value, f"{name}.tp_conv.0", stride=stride, transposed=True))
         return self.relu(self.conv_norm(value, f"{name}.conv2.0"))
 
 
@@ -233,14 +205,10 @@ def build_onnx(weights: dict[str, np.ndarray], edge: int) -> bytes:
 
     graph = _Graph(weights)
     value = graph.relu(graph.conv_norm("x", "init.0", stride=2))
-    value = stem = graph.add(
-        "MaxPool", [value], kernel_shape=[3] * 3, strides=[2] * 3, pads=[1] * 6
-    )
+    value = stem = graph.add("MaxPool", [value], kernel_shape=[3] * 3, strides=[2] * 3, pads=[1] * 6)
     skips = []
     for level in range(4):
-        value = graph.residual(
-            value, f"down{level}.block1", stride=1 if level == 0 else 2
-        )
+        value = graph.residual(value, f"down{level}.block1", stride=1 if level == 0 else 2)
         value = graph.residual(value, f"down{level}.block2", stride=1)
         skips.append(value)
     for level, skip in enumerate([skips[2], skips[1], skips[0], stem]):

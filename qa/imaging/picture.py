@@ -28,12 +28,8 @@ def _tile(
     """One slice, first axis to the right, second axis up, in equal millimetres; and where it lies in the tile."""
     width = max(1, round(plane.shape[0] * spacing[0] * scale))
     height = max(1, round(plane.shape[1] * spacing[1] * scale))
-    grey = PilImage.fromarray(plane.T[::-1]).resize(
-        (width, height), PilImage.Resampling.BILINEAR
-    )
-    mark = PilImage.fromarray(outline.T[::-1] * np.uint8(255)).resize(
-        (width, height), PilImage.Resampling.NEAREST
-    )
+    grey = PilImage.fromarray(plane.T[::-1]).resize((width, height), PilImage.Resampling.BILINEAR)
+    mark = PilImage.fromarray(outline.T[::-1] * np.uint8(255)).resize((width, height), PilImage.Resampling.NEAREST)
     inside = np.asarray(mark) > 127
     edge = inside & ~ndimage.binary_erosion(inside)
     picture = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
@@ -49,9 +45,7 @@ def _views(volume: Volume, brain: Mask) -> list[tuple[int, int]]:
     views = []
     for axis in (2, 1, 0):
         planes = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        first, last = (
-            (planes[0], planes[-1]) if planes.size else (0, volume.data.shape[axis] - 1)
-        )
+        first, last = (planes[0], planes[-1]) if planes.size else (0, volume.data.shape[axis] - 1)
         for share in np.linspace(0.08, 0.92, COLUMNS):
             views.append((axis, round(first + share * (last - first))))
     return views
@@ -68,9 +62,7 @@ def mosaic(volume: Volume, brain: Mask, cut_sides: tuple[str, ...]) -> bytes:
     sheet = PilImage.new("RGB", (TILE * COLUMNS, TILE * 3))
     for number, (axis, index) in enumerate(_views(volume, brain)):
         across, up = (a for a in range(3) if a != axis)
-        plane = np.clip(
-            np.take(volume.data, index, axis) / max(high, 1e-9) * 255, 0, 255
-        ).astype(np.uint8)
+        plane = np.clip(np.take(volume.data, index, axis) / max(high, 1e-9) * 255, 0, 255).astype(np.uint8)
         tile, (left, top, right, bottom) = _tile(
             plane,
             np.take(brain, index, axis),
@@ -97,9 +89,7 @@ def _encode(sheet: PilImage.Image) -> bytes:
     pixels = np.asarray(sheet)
     for greys in (96, 48, 24, 12, 6):
         index = (pixels[..., 0].astype(np.uint16) * greys // 256).astype(np.uint8)
-        palette = [
-            v for level in range(greys) for v in (level * 255 // (greys - 1),) * 3
-        ]
+        palette = [v for level in range(greys) for v in (level * 255 // (greys - 1),) * 3]
         for number, colour in enumerate((OUTLINE, CUT, FRAME)):
             index[(pixels == np.array(colour, np.uint8)).all(axis=-1)] = greys + number
             palette += colour

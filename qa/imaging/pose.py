@@ -51,19 +51,10 @@ class Pose:
 
 def _reference(kind: str) -> Any:
     """One of the MNI images that nilearn ships: `t1`, or the probability of `gm` or `wm`."""
-    spec = importlib.util.find_spec(
-        "nilearn"
-    )  # its import takes five seconds, and only a file of it is wanted
+    spec = importlib.util.find_spec("nilearn")  # its import takes five seconds, and only a file of it is wanted
     if spec is None or spec.origin is None:
-        raise ReferenceMissing(
-            "The package nilearn, which ships the MNI brain, is not installed"
-        )
-    path = (
-        Path(spec.origin).parent
-        / "datasets"
-        / "data"
-        / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
-    )
+        raise ReferenceMissing("The package nilearn, which ships the MNI brain, is not installed")
+    path = Path(spec.origin).parent / "datasets" / "data" / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
     if not path.exists():
         raise ReferenceMissing("nilearn's MNI brain is missing; reinstall nilearn")
     return nib.load(path)
@@ -74,9 +65,7 @@ def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
     """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
     image = _reference("t1")
     affine = np.asarray(image.affine, float)
-    brain = ndimage.binary_fill_holes(
-        ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2)
-    )
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2))
     brain = np.pad(brain, 20)
     affine[:3, 3] -= affine[:3, :3] @ np.full(3, 20.0)
     step = round(GRID_MM / abs(affine[0, 0]))
@@ -137,21 +126,16 @@ def align(volume: Volume, brain: Mask) -> Pose | None:
     slope = [np.gradient(distance, axis=axis) for axis in range(3)]
     centre_mni = _centroid(mni_mask, mni_affine)
     centre = _centroid(brain, volume.affine)
-    ratio = (
-        brain.sum()
-        * volume.voxel_ml
-        * 1000
-        / (mni_mask.sum() * abs(np.linalg.det(mni_affine[:3, :3])))
-    )
+    ratio = brain.sum() * volume.voxel_ml * 1000 / (mni_mask.sum() * abs(np.linalg.det(mni_affine[:3, :3])))
     linear = np.eye(3) * np.cbrt(ratio)
     shift = centre
     arms = points - centre_mni
     for step in range(STEPS):
         moved = arms @ linear.T + shift
         grid = (moved @ to_grid[:3, :3].T + to_grid[:3, 3]).T
-        error = ndimage.map_coordinates(
-            distance, grid, order=1, mode="nearest"
-        ) - target * np.cbrt(np.linalg.det(linear))
+        error = ndimage.map_coordinates(distance, grid, order=1, mode="nearest") - target * np.cbrt(
+            np.linalg.det(linear)
+        )
         gradient = np.stack(
             [ndimage.map_coordinates(s, grid, order=1, mode="nearest") for s in slope],
             axis=1,
@@ -180,9 +164,7 @@ def align(volume: Volume, brain: Mask) -> Pose | None:
         normal += np.diag(np.diag(normal)) * 1e-4 + 1e-9 * np.eye(len(normal))
         update = -np.linalg.solve(normal, basis.T @ (weight * error))
         if step < STEPS // 2:
-            linear = (
-                (1 + np.clip(update[3], -0.1, 0.1)) * _rotation(update[:3]) @ linear
-            )
+            linear = (1 + np.clip(update[3], -0.1, 0.1)) * _rotation(update[:3]) @ linear
             shift = shift + update[4:]
         else:
             linear = linear + update[:9].reshape(3, 3)
@@ -208,9 +190,7 @@ def align(volume: Volume, brain: Mask) -> Pose | None:
 
 
 def _centroid(mask: Mask, affine: Matrix) -> NDArray[np.float64]:
-    centre: NDArray[np.float64] = (
-        affine[:3, :3] @ np.array(ndimage.center_of_mass(mask)) + affine[:3, 3]
-    )
+    centre: NDArray[np.float64] = affine[:3, :3] @ np.array(ndimage.center_of_mass(mask)) + affine[:3, 3]
     return centre
 
 
@@ -220,9 +200,7 @@ def _rotation(vector: NDArray[np.float64]) -> Matrix:
         return np.eye(3)
     x, y, z = vector / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turn: Matrix = (
-        np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    )
+    turn: Matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
     return turn
 
 
@@ -241,9 +219,7 @@ def _mni_grid() -> tuple[NDArray[np.float64], Mask]:
     return index @ affine[:3, :3].T + affine[:3, 3], mask
 
 
-def _sample(
-    array: np.ndarray, volume: Volume, world: NDArray[np.float64]
-) -> np.ndarray:
+def _sample(array: np.ndarray, volume: Volume, world: NDArray[np.float64]) -> np.ndarray:
     back = np.linalg.inv(volume.affine)
     grid = np.rint(world @ back[:3, :3].T + back[:3, 3]).astype(int)
     inside = np.all((grid >= 0) & (grid < array.shape), axis=1)
@@ -253,9 +229,7 @@ def _sample(
 
 def _dice(volume: Volume, brain: Mask, matrix: Matrix) -> float:
     world, mask = _mni_grid()
-    found = _sample(brain, volume, world @ matrix[:3, :3].T + matrix[:3, 3]).astype(
-        bool
-    )
+    found = _sample(brain, volume, world @ matrix[:3, :3].T + matrix[:3, 3]).astype(bool)
     return float(2 * (found & mask.ravel()).sum() / max(1, found.sum() + mask.sum()))
 
 
@@ -269,11 +243,7 @@ def _tissue_maps() -> NDArray[np.float64]:
         image = _reference(kind)
         values = ndimage.gaussian_filter(np.asarray(image.dataobj, float), 2.0)
         back = np.linalg.inv(np.asarray(image.affine, float))
-        maps.append(
-            ndimage.map_coordinates(
-                values, (inside @ back[:3, :3].T + back[:3, 3]).T, order=1
-            )
-        )
+        maps.append(ndimage.map_coordinates(values, (inside @ back[:3, :3].T + back[:3, 3]).T, order=1))
     return np.stack(maps, axis=1)
 
 
@@ -286,13 +256,8 @@ def _inside(volume: Volume, matrix: Matrix) -> tuple[float, float]:
     """
     world, mask = _mni_grid()
     inside = world[mask.ravel()]
-    blurred = ndimage.uniform_filter(
-        volume.data, [max(1, round(GRID_MM / s)) for s in volume.spacing]
-    )
-    one, other = (
-        _sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3])
-        for w in (inside, inside * [-1, 1, 1])
-    )
+    blurred = ndimage.uniform_filter(volume.data, [max(1, round(GRID_MM / s)) for s in volume.spacing])
+    one, other = (_sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3]) for w in (inside, inside * [-1, 1, 1]))
     seen = (one > 0) & (other > 0)
     if seen.sum() < 500 or one[seen].std() < 1e-9 or other[seen].std() < 1e-9:
         return 0.0, 0.0
@@ -340,11 +305,7 @@ def coverage(volume: Volume, brain: Mask) -> Coverage:
         others = tuple(a for a in range(3) if a != axis)
         used = np.flatnonzero((volume.data != 0).mean(axis=others) > 0.002)
         planes = np.flatnonzero(brain.any(axis=others))
-        first, last = (
-            (int(used[0]), int(used[-1]))
-            if used.size
-            else (0, volume.data.shape[axis] - 1)
-        )
+        first, last = (int(used[0]), int(used[-1])) if used.size else (0, volume.data.shape[axis] - 1)
         frame.append(slice(first, last + 1))
         pixel = float(np.prod([volume.spacing[a] for a in others]))
         depth = max(1, round(EDGE_MM / float(volume.spacing[axis])))
@@ -362,22 +323,13 @@ def largest_section(volume: Volume, brain: Mask) -> float:
     areas = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
-        areas.append(
-            float(brain.sum(axis=others).max())
-            * float(np.prod([volume.spacing[a] for a in others]))
-        )
+        areas.append(float(brain.sum(axis=others).max()) * float(np.prod([volume.spacing[a] for a in others])))
     return max(areas)
 
 
 def coverage_measures(found: Coverage, mask_sha256: str) -> list[Measure]:
-    result = [
-        answer(f"margin_{s}_mm", max(0.0, v), mask_sha256)
-        for s, v in found.margin_mm.items()
-    ]
-    return result + [
-        answer(f"cut_area_{s}_mm2", v, mask_sha256)
-        for s, v in found.cut_area_mm2.items()
-    ]
+    result = [answer(f"margin_{s}_mm", max(0.0, v), mask_sha256) for s, v in found.margin_mm.items()]
+    return result + [answer(f"cut_area_{s}_mm2", v, mask_sha256) for s, v in found.cut_area_mm2.items()]
 
 
 def pose_measures(pose: Pose | None, is_cut: bool, mask_sha256: str) -> list[Measure]:
@@ -392,12 +344,7 @@ def pose_measures(pose: Pose | None, is_cut: bool, mask_sha256: str) -> list[Mea
             "roll_deg",
             "yaw_deg",
         )
-        return [
-            unknown(
-                n, "not_aligned", "There is no brain large enough to align", mask_sha256
-            )
-            for n in names
-        ]
+        return [unknown(n, "not_aligned", "There is no brain large enough to align", mask_sha256) for n in names]
     result = [
         answer("mni_dice", pose.dice, mask_sha256),
         answer("mni_symmetry", pose.symmetry, mask_sha256),
@@ -424,6 +371,4 @@ def offset_measures(
         text = reason or "The header does not say where the magnet's isocentre is"
         return [unknown(n, "isocentre_unknown", text, mask_sha256) for n in names]
     centre = _centroid(brain, volume.affine)
-    return [
-        answer(n, float(c), mask_sha256) for n, c in zip(names, centre, strict=True)
-    ]
+    return [answer(n, float(c), mask_sha256) for n, c in zip(names, centre, strict=True)]

@@ -76,15 +76,9 @@ def fit_mixture(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return weights[order], means[order], deviations[order]
 
 
-def _posteriors(
-    values: np.ndarray, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray
-) -> np.ndarray:
+def _posteriors(values: np.ndarray, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
     distance = (values[None] - means[:, None]) / deviations[:, None]
-    density = (
-        weights[:, None]
-        / deviations[:, None]
-        * np.exp(-0.5 * np.minimum(distance**2, 600))
-    )
+    density = weights[:, None] / deviations[:, None] * np.exp(-0.5 * np.minimum(distance**2, 600))
     shares: np.ndarray = density / np.maximum(density.sum(axis=0), 1e-300)
     return shares
 
@@ -106,9 +100,7 @@ def statistics(values: np.ndarray) -> Tissue:
     )
 
 
-def why_no_tissue(
-    contrast: str, dimension: str | None, is_derived: bool, outside_share: float
-) -> Reason | None:
+def why_no_tissue(contrast: str, dimension: str | None, is_derived: bool, outside_share: float) -> Reason | None:
     """Why tissue measures would mean nothing on this image, or None."""
     if contrast not in ORDER:
         return Reason(
@@ -141,10 +133,7 @@ def tissue_measures(
 ) -> list[Measure]:
     """SNR per tissue, Dietrich SNR, CNR and CJV, each with a value or the reason why there is none."""
     if reason is not None:
-        return [
-            unknown(name, reason.code, reason.text, mask_sha256)
-            for name in TISSUE_NAMES + AIR_NAMES
-        ]
+        return [unknown(name, reason.code, reason.text, mask_sha256) for name in TISSUE_NAMES + AIR_NAMES]
     from mriqc import config
     from mriqc.qc import anatomical
 
@@ -152,58 +141,32 @@ def tissue_measures(
     config.loggers.interface = logging.getLogger("mriqc.interface")
     inner = ndimage.binary_erosion(brain, iterations=1)
     values = corrected[inner]
-    classes = {
-        name: values[chosen] for name, chosen in classify(values, contrast).items()
-    }
+    classes = {name: values[chosen] for name, chosen in classify(values, contrast).items()}
     if min(v.size for v in classes.values()) < MINIMUM_VOXELS:
         text = "The brain does not separate into fluid, grey and white matter"
-        return [
-            unknown(name, "classes_empty", text, mask_sha256)
-            for name in TISSUE_NAMES + AIR_NAMES
-        ]
+        return [unknown(name, "classes_empty", text, mask_sha256) for name in TISSUE_NAMES + AIR_NAMES]
     scale = SCALE / float(np.median(classes["wm"]))
     stats = {name: statistics(v * scale) for name, v in classes.items()}
     air_reason = air_problem(around)
-    air = (
-        statistics(volume.data[around.air] * scale)
-        if air_reason is None
-        else Tissue(0, 0, 0, 0)
-    )
+    air = statistics(volume.data[around.air] * scale) if air_reason is None else Tissue(0, 0, 0, 0)
     wm, gm = stats["wm"], stats["gm"]
-    snrs = {
-        name: anatomical.snr(s.median, s.deviation, s.count)
-        for name, s in stats.items()
-    }
+    snrs = {name: anatomical.snr(s.median, s.deviation, s.count) for name, s in stats.items()}
     result = [answer(f"snr_{name}", value, mask_sha256) for name, value in snrs.items()]
     result.append(answer("snr_total", float(np.mean(list(snrs.values()))), mask_sha256))
-    result.append(
-        answer("cjv", anatomical.cjv(wm.median, gm.median, wm.mad, gm.mad), mask_sha256)
-    )
+    result.append(answer("cjv", anatomical.cjv(wm.median, gm.median, wm.mad, gm.mad), mask_sha256))
     if air_reason is not None:
-        result += [
-            unknown(n, air_reason.code, air_reason.text, mask_sha256)
-            for n in (*AIR_NAMES, "cnr")
-        ]
+        result += [unknown(n, air_reason.code, air_reason.text, mask_sha256) for n in (*AIR_NAMES, "cnr")]
         return result
     result.append(
         answer(
             "cnr",
-            anatomical.cnr(
-                wm.median, gm.median, air.deviation, wm.deviation, gm.deviation
-            ),
+            anatomical.cnr(wm.median, gm.median, air.deviation, wm.deviation, gm.deviation),
             mask_sha256,
         )
     )
-    dietrich = {
-        name: anatomical.snr_dietrich(s.median, air.mad, air.deviation)
-        for name, s in stats.items()
-    }
-    result += [
-        answer(f"snrd_{name}", value, mask_sha256) for name, value in dietrich.items()
-    ]
-    result.append(
-        answer("snrd_total", float(np.mean(list(dietrich.values()))), mask_sha256)
-    )
+    dietrich = {name: anatomical.snr_dietrich(s.median, air.mad, air.deviation) for name, s in stats.items()}
+    result += [answer(f"snrd_{name}", value, mask_sha256) for name, value in dietrich.items()]
+    result.append(answer("snrd_total", float(np.mean(list(dietrich.values()))), mask_sha256))
     return result
 
 
@@ -220,22 +183,14 @@ def air_problem(around: Surroundings) -> Reason | None:
     return None
 
 
-def whole_image_measures(
-    volume: Volume, around: Surroundings, mask_sha256: str
-) -> list[Measure]:
+def whole_image_measures(volume: Volume, around: Surroundings, mask_sha256: str) -> list[Measure]:
     """EFC and FBER of the image as it was reconstructed, over its non-zero field of view."""
     from mriqc.qc import anatomical
 
     data = np.maximum(volume.data, 0)
-    used = [
-        np.flatnonzero(data.any(axis=tuple(a for a in range(3) if a != axis)))
-        for axis in range(3)
-    ]
+    used = [np.flatnonzero(data.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     if any(u.size == 0 for u in used):
-        return [
-            unknown(n, "empty_image", "The image is zero everywhere", mask_sha256)
-            for n in ("efc", "fber")
-        ]
+        return [unknown(n, "empty_image", "The image is zero everywhere", mask_sha256) for n in ("efc", "fber")]
     frame = tuple(slice(u[0], u[-1] + 1) for u in used)
     data = data[frame]
     result = [answer("efc", anatomical.efc(data), mask_sha256)]
@@ -245,7 +200,5 @@ def whole_image_measures(
     else:
         scale = SCALE / max(float(np.percentile(data[around.head[frame]], 75)), 1e-9)
         value = anatomical.fber(data * scale, around.head[frame].astype(np.uint8))
-        result.append(
-            answer("fber", value if value >= 0 else float("nan"), mask_sha256)
-        )
+        result.append(answer("fber", value if value >= 0 else float("nan"), mask_sha256))
     return result

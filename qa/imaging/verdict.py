@@ -46,8 +46,8 @@ class Threshold(BaseModel):
     below: float | None = None
     beyond: float | None = None
     centre: float = 0
-    also: Also | None = None
-    """The limit counts as crossed only when this holds as well."""
+    also: tuple[Also, ...] = ()
+    """The limit counts as crossed only when all of these hold as well."""
     rule: str
     contrasts: tuple[str, ...] = MEASURED
     is_essential: bool
@@ -70,13 +70,9 @@ class Threshold(BaseModel):
 
     def is_crossed(self, value: float, measures: Mapping[str, Measure]) -> bool:
         """Whether the measure's value is on the wrong side. A missing second measure never crosses."""
-        if self.also is not None:
-            second = measures.get(self.also.measure)
-            if (
-                second is None
-                or second.value is None
-                or second.value >= self.also.below
-            ):
+        for other in self.also:
+            second = measures.get(other.measure)
+            if second is None or second.value is None or second.value >= other.below:
                 return False
         if self.above is not None:
             return value > self.above
@@ -85,9 +81,7 @@ class Threshold(BaseModel):
         return abs(value - self.centre) > self.limit
 
     def with_limit(self, limit: float) -> Threshold:
-        side = next(
-            n for n in ("above", "below", "beyond") if getattr(self, n) is not None
-        )
+        side = next(n for n in ("above", "below", "beyond") if getattr(self, n) is not None)
         return self.model_copy(update={side: limit})
 
 
@@ -145,10 +139,7 @@ class Judgement:
 
 @lru_cache(maxsize=1)
 def _files() -> tuple[dict[str, Any], dict[str, Any]]:
-    first, second = (
-        (FOLDER / name).read_text(encoding="utf-8")
-        for name in ("thresholds.yaml", "protocols.yaml")
-    )
+    first, second = ((FOLDER / name).read_text(encoding="utf-8") for name in ("thresholds.yaml", "protocols.yaml"))
     return yaml.safe_load(first), yaml.safe_load(second)
 
 
@@ -167,31 +158,18 @@ def load_limits(overrides: Mapping[str, Any] | None = None) -> Limits:
     """
     raw_thresholds, raw_protocol = _files()
     try:
-        thresholds = {
-            name: Threshold.model_validate(value)
-            for name, value in raw_thresholds.items()
-        }
-        protocol = {
-            name: ProtocolItem.model_validate(value)
-            for name, value in raw_protocol.items()
-        }
+        thresholds = {name: Threshold.model_validate(value) for name, value in raw_thresholds.items()}
+        protocol = {name: ProtocolItem.model_validate(value) for name, value in raw_protocol.items()}
     except ValidationError as error:
-        raise ThresholdError(
-            f"thresholds.yaml or protocols.yaml: {error.errors()[0]['msg']}"
-        ) from error
+        raise ThresholdError(f"thresholds.yaml or protocols.yaml: {error.errors()[0]['msg']}") from error
     for name, value in (overrides or {}).items():
         if name not in thresholds:
             known = ", ".join(sorted(thresholds))
-            raise ThresholdError(
-                f"network.yaml overrides the threshold {name!r}, which does not exist; known: {known}"
-            )
+            raise ThresholdError(f"network.yaml overrides the threshold {name!r}, which does not exist; known: {known}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ThresholdError(f"network.yaml: the threshold {name} must be a number")
         thresholds[name] = thresholds[name].with_limit(float(value))
-    content = [
-        {n: v.model_dump(mode="json") for n, v in part.items()}
-        for part in (thresholds, protocol)
-    ]
+    content = [{n: v.model_dump(mode="json") for n, v in part.items()} for part in (thresholds, protocol)]
     return Limits(thresholds, protocol, sha256_json(content))
 
 
@@ -231,9 +209,7 @@ def judge(
         if measure is None or measure.value is None:
             if threshold.is_essential:
                 doubts.append(
-                    measure.reason.text
-                    if measure and measure.reason
-                    else f"{threshold.measure} was not measured"
+                    measure.reason.text if measure and measure.reason else f"{threshold.measure} was not measured"
                 )
             continue
         if not threshold.is_crossed(measure.value, measures):
@@ -255,14 +231,8 @@ def judge(
     missing = series.get("missing_slices_count")
     if missing:
         text = f"{missing} slice{'s are' if missing > 1 else ' is'} missing from the series"
-        troubles.append(
-            Trouble(
-                "IMG_MISSING_SLICES", _sentence(text), "Send the whole series again."
-            )
-        )
-    protocol_troubles, protocol_doubts = check_protocol(
-        series, contrast, limits.protocol
-    )
+        troubles.append(Trouble("IMG_MISSING_SLICES", _sentence(text), "Send the whole series again."))
+    protocol_troubles, protocol_doubts = check_protocol(series, contrast, limits.protocol)
     return _decide(troubles + protocol_troubles, doubts + protocol_doubts)
 
 
@@ -319,16 +289,12 @@ def check_protocol(
     """What the header says against the protocol: one trouble naming every departure, and the essential unknowns."""
     broken, doubts = [], []
     for item in items.values():
-        if contrast not in item.contrasts or any(
-            series.get(k) != v for k, v in item.when.items()
-        ):
+        if contrast not in item.contrasts or any(series.get(k) != v for k, v in item.when.items()):
             continue
         value = _header_value(series, item.column)
         if value is None:
             if item.is_essential:
-                doubts.append(
-                    f"the header does not say what the protocol asks of {item.column.removesuffix('_mm')}"
-                )
+                doubts.append(f"the header does not say what the protocol asks of {item.column.removesuffix('_mm')}")
         elif item.is_broken(value):
             broken.append(item.say.format(value=value, limit=item.limit))
     if not broken:

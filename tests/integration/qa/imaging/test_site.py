@@ -41,14 +41,12 @@ def home(tmp_path: Path) -> Home:
     nib.save(nib.Nifti1Image(data, np.diag([8.0, 8.0, 8.0, 1.0])), noise)  # type: ignore[attr-defined,no-untyped-call]
     broken.write_bytes(noise.read_bytes()[:200])
     ledger = {"identifiers_found": [{"tag": "(0029,1010)", "action": "removed"}]}
-    digest, _ = put_object(
-        home, lambda h: _fill(h, json.dumps(ledger).encode()), ".ledger.json"
-    )
+    digest, _ = put_object(home, lambda h: _fill(h, json.dumps(ledger).encode()), ".ledger.json")
     rows = [
-        series_row(home, noise, "a", ledger_sha256=digest),
-        series_row(home, broken, "b"),
-        series_row(home, noise, "c", contrast="localizer"),
-        series_row(home, noise, "d", status="refused"),
+        series_row(home, noise, "series-a", ledger_sha256=digest),
+        series_row(home, broken, "series-b"),
+        series_row(home, noise, "series-c", contrast="localizer"),
+        series_row(home, noise, "series-d", status="refused"),
     ]
     frame = pl.DataFrame(rows, schema=schema_of("raw_imaging__series"))
     write_part(home, "raw_imaging__series", frame, "AA", "d1")
@@ -64,10 +62,7 @@ def test_measures_are_computed_once_and_every_series_has_all_of_them(
 ) -> None:
     assert images.measure_site(home, NETWORK, "AA", ["d1"]) == 3
     table = read_table(home, "raw_qa__measure", "AA")
-    assert (
-        table.group_by("series_key").len()["len"].to_list()
-        == [len(images.CATALOGUE)] * 3
-    )
+    assert table.group_by("series_key").len()["len"].to_list() == [len(images.CATALOGUE)] * 3
     assert (table["value"].is_null() != table["reason"].is_null()).all()
 
     def explode(*_: Any) -> ImageResult:
@@ -81,27 +76,19 @@ def test_measures_are_computed_once_and_every_series_has_all_of_them(
 def test_verdicts_and_findings_use_the_sites_terms(home: Home) -> None:
     images.measure_site(home, NETWORK, "AA", ["d1"])
     findings = images.judge_site(home, NETWORK, "AA", ["d1"], now=NOW)
-    verdicts = {
-        row["series_key"]: row
-        for row in read_table(home, "raw_qa__verdict", "AA").iter_rows(named=True)
-    }
-    assert set(verdicts) == {"a", "b", "c"}
-    assert verdicts["b"]["verdict"] == "undetermined"
-    assert verdicts["c"]["verdict"] == "undetermined"
+    verdicts = {row["series_key"]: row for row in read_table(home, "raw_qa__verdict", "AA").iter_rows(named=True)}
+    assert set(verdicts) == {"series-a", "series-b", "series-c"}
+    assert verdicts["series-b"]["verdict"] == "undetermined"
+    assert verdicts["series-c"]["verdict"] == "undetermined"
     private = [f for f in findings if f.rule_id == "DEID_PRIVATE"]
     assert [f.where_found for f in private] == ["T1w, files 12-181"]
     assert "(0029,1010)" in private[0].message
     assert {f.rule_id for f in findings} <= images.IMAGE_RULES
     for finding in findings:
-        assert (
-            finding.entity_key
-            not in finding.message + finding.action + finding.where_found
-        )
+        assert finding.entity_key not in finding.message + finding.action + finding.where_found
 
 
-def test_a_changed_threshold_judges_again_without_measuring(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_threshold_judges_again_without_measuring(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     images.measure_site(home, NETWORK, "AA", ["d1"])
     images.judge_site(home, NETWORK, "AA", ["d1"], now=NOW)
     before = read_table(home, "raw_qa__verdict", "AA")["thresholds_sha256"][0]
@@ -111,9 +98,7 @@ def test_a_changed_threshold_judges_again_without_measuring(
     assert read_table(home, "raw_qa__verdict", "AA")["thresholds_sha256"][0] != before
 
 
-def test_a_new_method_version_measures_again(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_method_version_measures_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     images.measure_site(home, NETWORK, "AA", ["d1"])
     monkeypatch.setattr(images, "VERSION", measure.VERSION + "-next")
     assert images.measure_site(home, NETWORK, "AA", ["d1"]) == 3
@@ -128,8 +113,6 @@ def test_a_worker_that_dies_takes_no_neighbour_down_and_is_tried_again(
 
     assert images.measure_site(home, NETWORK, "AA", ["d1"], mapper=mapper) == 2
     images.judge_site(home, NETWORK, "AA", ["d1"], now=NOW)
-    reasons = read_table(home, "raw_qa__verdict", "AA").filter(
-        pl.col("series_key") == "a"
-    )["reasons"][0]
+    reasons = read_table(home, "raw_qa__verdict", "AA").filter(pl.col("series_key") == "a")["reasons"][0]
     assert "tried again" in reasons[0]
     assert images.measure_site(home, NETWORK, "AA", ["d1"]) == 1

@@ -55,15 +55,9 @@ def test_outputs_equal_the_oracle(tmp_path: Path) -> None:
         pytest.skip("the exported network to compare with is not on this machine")
     import onnxruntime
 
-    image = (
-        np.random.default_rng(0)
-        .normal(0.449, 0.226, (1, 1, 128, 128, 128))
-        .astype(np.float32)
-    )
+    image = np.random.default_rng(0).normal(0.449, 0.226, (1, 1, 128, 128, 128)).astype(np.float32)
     mine, theirs = (
-        onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]).run(
-            None, {"x": image}
-        )[0]
+        onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]).run(None, {"x": image})[0]
         for p in (network.onnx_path("bbox_model", tmp_path), oracle)
     )
     assert np.abs(mine - theirs).max() < 1e-4

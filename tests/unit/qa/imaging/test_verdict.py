@@ -21,13 +21,9 @@ HEADER: dict[str, Any] = {
 
 
 def measures(**changes: float | None) -> dict[str, Measure]:
-    values: dict[str, float | None] = (
-        {name: 0.0 for name in CATALOGUE} | SOUND | changes
-    )
+    values: dict[str, float | None] = {name: 0.0 for name in CATALOGUE} | SOUND | changes
     return {
-        name: unknown(name, "not_measured", f"No {name}")
-        if value is None
-        else answer(name, value)
+        name: unknown(name, "not_measured", f"No {name}") if value is None else answer(name, value)
         for name, value in values.items()
     }
 
@@ -55,9 +51,7 @@ def test_a_sound_scan_passes() -> None:
         ({"motion_smear_pct": 9}, "IMG_MOTION", "9.0 %"),
     ],
 )
-def test_each_fault_fails_with_its_rule_and_words(
-    change: dict[str, float], rule: str, words: str
-) -> None:
+def test_each_fault_fails_with_its_rule_and_words(change: dict[str, float], rule: str, words: str) -> None:
     found = judge(measures(**change), HEADER, LIMITS).verdict
     assert found.value == "fail"
     assert found.rule_ids == (rule,)
@@ -66,10 +60,7 @@ def test_each_fault_fails_with_its_rule_and_words(
 
 
 def test_brain_stem_at_the_lower_edge_is_fine() -> None:
-    assert (
-        judge(measures(cut_area_inferior_mm2=473), HEADER, LIMITS).verdict.value
-        == "pass"
-    )
+    assert judge(measures(cut_area_inferior_mm2=473), HEADER, LIMITS).verdict.value == "pass"
 
 
 def test_missing_slices_fail() -> None:
@@ -79,15 +70,8 @@ def test_missing_slices_fail() -> None:
 
 
 def test_an_essential_unknown_is_undetermined_and_another_is_not() -> None:
-    assert (
-        judge(measures(noise_pct=None), HEADER, LIMITS).verdict.value == "undetermined"
-    )
-    assert (
-        judge(
-            measures(offset_z_mm=None, cjv=None, yaw_deg=None), HEADER, LIMITS
-        ).verdict.value
-        == "pass"
-    )
+    assert judge(measures(noise_pct=None), HEADER, LIMITS).verdict.value == "undetermined"
+    assert judge(measures(offset_z_mm=None, cjv=None, yaw_deg=None), HEADER, LIMITS).verdict.value == "pass"
 
 
 def test_a_fault_wins_over_an_unknown() -> None:
@@ -97,16 +81,19 @@ def test_a_fault_wins_over_an_unknown() -> None:
 
 
 def test_not_a_head_is_refused_and_nothing_else_is_said() -> None:
-    found = judge(
-        measures(mni_structure=0.01, mni_dice=0.7, noise_pct=30), HEADER, LIMITS
-    ).verdict
+    found = judge(measures(mni_structure=0.01, mni_dice=0.7, noise_pct=30), HEADER, LIMITS).verdict
     assert found.is_refused
     assert found.rule_ids == ("IMG_NOT_HEAD",)
 
 
 def test_half_a_head_is_cut_and_not_refused() -> None:
     found = judge(
-        measures(mni_dice=0.8, mni_structure=0.3, cut_area_superior_mm2=15000),
+        measures(
+            mni_dice=0.8,
+            mni_structure=0.005,
+            cut_area_superior_mm2=15000,
+            cut_area_total_mm2=15000,
+        ),
         HEADER,
         LIMITS,
     ).verdict
@@ -134,9 +121,7 @@ def test_a_header_that_says_phantom_is_believed() -> None:
 
 
 def test_unknown_contrast_is_undetermined_with_its_reason() -> None:
-    found = judge(
-        measures(), {"contrast": "unknown", "contrast_reason": "no echo time"}, LIMITS
-    ).verdict
+    found = judge(measures(), {"contrast": "unknown", "contrast_reason": "no echo time"}, LIMITS).verdict
     assert found.value == "undetermined"
     assert "no echo time" in found.reasons[0]
 
