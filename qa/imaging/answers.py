@@ -33,7 +33,6 @@ CATALOGUE: dict[str, Kind] = {
         "none",
         "Largest cross-section of the brain mask on any of the three axes.",
     ),
-    "cut_area_total_mm2": Kind("mm2", "lower", "Brain cross-section at the field of view's edges, all six together."),
     "mni_dice": Kind(
         "1",
         "higher",

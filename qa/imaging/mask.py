@@ -63,7 +63,9 @@ def _resample_nearest(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _normalise(image: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
-    return ((scaled - scaled.mean()) / scaled.std(ddof=1) * STANDARD_DEVIATION + MEAN).astype(np.float32)
+    scaled = (scaled - scaled.mean()) / max(float(scaled.std(ddof=1)), 1e-6)
+    normal: np.ndarray = (scaled * STANDARD_DEVIATION + MEAN).astype(np.float32)
+    return normal
 
 
 def largest_component(mask: Mask) -> Mask:

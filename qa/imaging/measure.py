@@ -32,7 +32,7 @@ HEADER_FACTS = (
 """Columns of the series that a measure depends on: part of the cache key."""
 VERSION = f"{METHOD_VERSION}+{MASK_VERSION}"
 CUT_AREA_MM2 = 100.0
-"""More brain than this at an edge makes rotation untrustworthy (inferior excepted: the brain stem goes on into the neck)."""
+"""More brain than this at an edge makes rotation untrustworthy; below, the brain stem goes on into the neck."""
 CUT_AREA_INFERIOR_MM2 = 1000.0
 """About the brain stem's largest cross-section with a margin; a cut through the cerebellum is larger."""
 
@@ -96,11 +96,9 @@ def measure_image(path: Path, series: Mapping[str, Any], cache: Path) -> ImageRe
     sha = mask_hash(brain)
     found = pose.coverage(volume, brain) if brain.any() else None
     cut = cut_sides(found) if found is not None else ()
-    where = pose.align(volume, brain)
+    where = pose.align(volume, brain, found)
     shape = [answer("brain_volume_ml", float(brain.sum()) * volume.voxel_ml, sha)]
     shape.append(answer("brain_section_mm2", pose.largest_section(volume, brain), sha))
-    if found is not None:
-        shape.append(answer("cut_area_total_mm2", sum(found.cut_area_mm2.values()), sha))
     shape += pose.pose_measures(where, bool(cut), sha)
     if contrast in LOOKED_AT or found is None:
         code, text = ("no_brain", "No brain was found in the image")

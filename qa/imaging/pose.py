@@ -26,6 +26,15 @@ GRID_MM = 4.0
 REACH_MM = 16.0
 """Distances to the brain's surface are followed this far on either side."""
 STEPS = 40
+SMALLEST_ML = 100
+WHOLE_DICE = 0.92
+"""A whole head fits at least so well; what fits worse may be a part of one."""
+PART_MARGIN_MM = 3.0
+PART_REACH_MM = (15.0, 40.0)
+"""How far beyond an edge the centre of a cut brain is sought."""
+HEAD_SCALE = 0.93
+PART_SCALES = (0.82, 1.05)
+"""Size of heads relative to the MNI brain: a part cannot tell its own."""
 EDGE_MM = 2.0
 """Brain closer to an edge than this (or than one slice) counts as lying at it."""
 Matrix = NDArray[np.float64]
@@ -60,6 +69,15 @@ def _reference(kind: str) -> Any:
     return nib.load(path)
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """Per side: brain to the edge of the non-zero field of view (mm), and brain area at that edge (mm2)."""
+
+    margin_mm: dict[str, float]
+    cut_area_mm2: dict[str, float]
+    frame: tuple[slice, ...]
+
+
 @lru_cache(maxsize=1)
 def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
     """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
@@ -85,22 +103,28 @@ def _signed_distance(mask: Mask, spacing: NDArray[np.float64]) -> NDArray[np.flo
     return distance
 
 
-def _coarse(volume: Volume, mask: Mask) -> tuple[NDArray[np.float64], Matrix]:
-    """Signed distance to the mask's surface on a 4 mm grid with room around it, and that grid's affine."""
+def _coarse(volume: Volume, mask: Mask, frame: tuple[slice, ...] | None) -> tuple[NDArray[np.float64], Matrix]:
+    """Signed distance to the mask's surface on a 4 mm grid with room around it, and that grid's affine.
+
+    With a frame the mask goes on beyond it as it is at the frame's border, so that a cut is not taken for a surface.
+    """
     where = np.argwhere(mask)
     low, high = where.min(axis=0), where.max(axis=0)
     steps = GRID_MM / volume.spacing
-    room = int(np.ceil(2 * REACH_MM / GRID_MM))
+    room = int(np.ceil((2 if frame is None else 5) * REACH_MM / GRID_MM))
     counts = np.ceil((high - low + 1) / steps).astype(int) + 2 * room
     origin = low - room * steps
     small = np.ones(tuple(counts), bool)
     index = []
     for axis, (count, length) in enumerate(zip(counts, mask.shape, strict=True)):
         position = np.rint(origin[axis] + np.arange(count) * steps[axis]).astype(int)
-        shape = [1, 1, 1]
-        shape[axis] = -1
-        small &= ((position >= 0) & (position < length)).reshape(shape)
-        index.append(np.clip(position, 0, length - 1))
+        if frame is None:
+            shape = [1, 1, 1]
+            shape[axis] = -1
+            small &= ((position >= 0) & (position < length)).reshape(shape)
+            index.append(np.clip(position, 0, length - 1))
+        else:
+            index.append(np.clip(position, frame[axis].start, frame[axis].stop - 1))
     small &= mask[np.ix_(*index)]
     affine = volume.affine.copy()
     affine[:3, :3] = volume.affine[:3, :3] * steps
@@ -108,85 +132,121 @@ def _coarse(volume: Volume, mask: Mask) -> tuple[NDArray[np.float64], Matrix]:
     return _signed_distance(small, np.full(3, GRID_MM)), affine
 
 
-def align(volume: Volume, brain: Mask) -> Pose | None:
+@dataclass(frozen=True)
+class _Problem:
+    """What an alignment minimises: MNI points (about MNI's centre) and their distances, the brain's distance field."""
+
+    arms: NDArray[np.float64]
+    target: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    to_grid: Matrix
+    to_voxel: Matrix
+    frame: tuple[slice, ...] | None
+
+    def step(self, linear: Matrix, shift: NDArray[np.float64], is_affine: bool) -> NDArray[np.float64] | None:
+        """One Gauss-Newton update: rotation, scale and shift, or nine matrix elements and shift."""
+        moved = self.arms @ linear.T + shift
+        grid = (moved @ self.to_grid[:3, :3].T + self.to_grid[:3, 3]).T
+        here = ndimage.map_coordinates(self.distance, grid, order=1, mode="nearest")
+        error = here - self.target * np.cbrt(np.linalg.det(linear))
+        slopes = [np.gradient(self.distance, axis=axis) for axis in range(3)]
+        gradient = np.stack([ndimage.map_coordinates(v, grid, order=1, mode="nearest") for v in slopes], axis=1)
+        gradient = gradient @ self.to_grid[:3, :3]
+        weight = 1 / np.maximum(np.abs(error), 3.0)
+        if self.frame is not None:
+            weight = weight * _within(moved @ self.to_voxel[:3, :3].T + self.to_voxel[:3, 3], self.frame)
+        if is_affine:
+            product = (gradient[:, :, None] * self.arms[:, None, :]).reshape(len(self.arms), 9)
+            basis = np.concatenate([product, gradient], axis=1)
+        else:
+            rotated = self.arms @ linear.T
+            radial = (gradient * rotated).sum(1)[:, None]
+            basis = np.concatenate([np.cross(rotated, gradient), radial, gradient], axis=1)
+        normal = (basis * weight[:, None]).T @ basis
+        normal += np.diag(np.diag(normal)) * 1e-4 + 1e-9 * np.eye(len(normal))
+        update: NDArray[np.float64] = -np.linalg.solve(normal, basis.T @ (weight * error))
+        return update if bool(np.all(np.isfinite(update))) else None
+
+    def solve(
+        self, linear: Matrix, shift: NDArray[np.float64], affine_from: int, scales: tuple[float, float]
+    ) -> tuple[Matrix, NDArray[np.float64]] | None:
+        """Rotation, scale and shift first, then (from a step on) a full affine; None when it runs away."""
+        for number in range(STEPS):
+            is_affine = number >= affine_from
+            update = self.step(linear, shift, is_affine)
+            if update is None:
+                return None
+            if is_affine:
+                linear = linear + update[:9].reshape(3, 3)
+            else:
+                linear = (1 + np.clip(update[3], -0.1, 0.1)) * _rotation(update[:3]) @ linear
+                scale = float(np.cbrt(np.linalg.det(linear)))
+                linear = linear * (np.clip(scale, *scales) / scale)
+            shift = shift + update[-3:]
+            if not 0.05 < np.linalg.det(linear) < 20:
+                return None
+        return linear, shift
+
+
+def _within(voxels: NDArray[np.float64], frame: tuple[slice, ...]) -> NDArray[np.bool_]:
+    inside = np.ones(len(voxels), bool)
+    for axis, part in enumerate(frame):
+        inside &= (voxels[:, axis] >= part.start) & (voxels[:, axis] <= part.stop - 1)
+    return inside
+
+
+def align(volume: Volume, brain: Mask, coverage: Coverage | None = None) -> Pose | None:
     """Affine from the MNI brain to this brain, by Gauss-Newton on the distances to the two brains' surfaces.
 
-    Independent of contrast, and the same on every run. None for a mask too small to align.
+    Independent of contrast, and the same on every run. None for a mask too small to align. A brain that does not fit and
+    lies at an edge of the field of view (`coverage`) is tried again as a part: only what is inside the field of view
+    counts, the head's size is held to that of heads, and the centre is sought beyond each edge.
 
     Notes
     -----
-    Angles are those of the rotation nearest to the affine (polar decomposition), in degrees: pitch > 0 nose up, roll > 0
-    right ear down, yaw > 0 nose to the left.
+    Angles are those of the rotation nearest to the affine (polar decomposition), in degrees: pitch > 0 nose up,
+    roll > 0 right ear down, yaw > 0 nose to the left.
     """
-    if brain.sum() * volume.voxel_ml < 100:
+    if brain.sum() * volume.voxel_ml < SMALLEST_ML:
         return None
-    points, target, mni_mask, mni_affine = _mni()
-    distance, affine = _coarse(volume, brain)
-    to_grid = np.linalg.inv(affine)
-    slope = [np.gradient(distance, axis=axis) for axis in range(3)]
-    centre_mni = _centroid(mni_mask, mni_affine)
-    centre = _centroid(brain, volume.affine)
+    _, _, mni_mask, mni_affine = _mni()
     ratio = brain.sum() * volume.voxel_ml * 1000 / (mni_mask.sum() * abs(np.linalg.det(mni_affine[:3, :3])))
-    linear = np.eye(3) * np.cbrt(ratio)
-    shift = centre
-    arms = points - centre_mni
-    for step in range(STEPS):
-        moved = arms @ linear.T + shift
-        grid = (moved @ to_grid[:3, :3].T + to_grid[:3, 3]).T
-        error = ndimage.map_coordinates(distance, grid, order=1, mode="nearest") - target * np.cbrt(
-            np.linalg.det(linear)
-        )
-        gradient = np.stack(
-            [ndimage.map_coordinates(s, grid, order=1, mode="nearest") for s in slope],
-            axis=1,
-        )
-        gradient = gradient @ to_grid[:3, :3]
-        weight = 1 / np.maximum(np.abs(error), 3.0)
-        if step < STEPS // 2:
-            rotated = arms @ linear.T
-            basis = np.concatenate(
-                [
-                    np.cross(rotated, gradient),
-                    (gradient * rotated).sum(1)[:, None],
-                    gradient,
-                ],
-                axis=1,
-            )
-        else:
-            basis = np.concatenate(
-                [
-                    (gradient[:, :, None] * arms[:, None, :]).reshape(len(arms), 9),
-                    gradient,
-                ],
-                axis=1,
-            )
-        normal = (basis * weight[:, None]).T @ basis
-        normal += np.diag(np.diag(normal)) * 1e-4 + 1e-9 * np.eye(len(normal))
-        update = -np.linalg.solve(normal, basis.T @ (weight * error))
-        if step < STEPS // 2:
-            linear = (1 + np.clip(update[3], -0.1, 0.1)) * _rotation(update[:3]) @ linear
-            shift = shift + update[4:]
-        else:
-            linear = linear + update[:9].reshape(3, 3)
-            shift = shift + update[9:]
-        if not np.all(np.isfinite(linear)) or not 0.05 < np.linalg.det(linear) < 20:
-            return None
+    start = np.eye(3) * np.cbrt(ratio)
+    centre = _centroid(brain, volume.affine)
+    best = _solve(volume, brain, None, start, centre)
+    if coverage is None or (best is not None and best.dice >= WHOLE_DICE):
+        return best
+    for number, side in enumerate(SIDE_NAMES):
+        if coverage.margin_mm[side] > PART_MARGIN_MM:
+            continue
+        outward = volume.affine[:3, number // 2] / volume.spacing[number // 2] * (1 if number % 2 else -1)
+        for reach in PART_REACH_MM:
+            part = _solve(volume, brain, coverage.frame, np.eye(3) * HEAD_SCALE, centre + reach * outward)
+            if part is not None and (best is None or part.structure > best.structure):
+                best = part
+    return best
+
+
+def _solve(
+    volume: Volume, brain: Mask, frame: tuple[slice, ...] | None, linear: Matrix, centre: NDArray[np.float64]
+) -> Pose | None:
+    points, target, mni_mask, mni_affine = _mni()
+    distance, affine = _coarse(volume, brain, frame)
+    centre_mni = _centroid(mni_mask, mni_affine)
+    problem = _Problem(
+        points - centre_mni, target, distance, np.linalg.inv(affine), np.linalg.inv(volume.affine), frame
+    )
+    scales = (0.2, 3.0) if frame is None else PART_SCALES
+    found = problem.solve(linear, centre, STEPS // 2 if frame is None else STEPS, scales)
+    if found is None:
+        return None
+    linear, shift = found
     matrix = np.eye(4)
     matrix[:3, :3] = linear
     matrix[:3, 3] = shift - linear @ centre_mni
-    pitch, roll, yaw = _angles(linear)
-    dice = _dice(volume, brain, matrix)
     symmetry, structure = _inside(volume, matrix)
-    return Pose(
-        matrix,
-        dice,
-        symmetry,
-        structure,
-        float(np.cbrt(np.linalg.det(linear))),
-        pitch,
-        roll,
-        yaw,
-    )
+    scale = float(np.cbrt(np.linalg.det(linear)))
+    return Pose(matrix, _dice(volume, brain, matrix, frame), symmetry, structure, scale, *_angles(linear))
 
 
 def _centroid(mask: Mask, affine: Matrix) -> NDArray[np.float64]:
@@ -227,10 +287,16 @@ def _sample(array: np.ndarray, volume: Volume, world: NDArray[np.float64]) -> np
     return np.where(inside, array[grid[:, 0], grid[:, 1], grid[:, 2]], 0)
 
 
-def _dice(volume: Volume, brain: Mask, matrix: Matrix) -> float:
+def _dice(volume: Volume, brain: Mask, matrix: Matrix, frame: tuple[slice, ...] | None) -> float:
     world, mask = _mni_grid()
-    found = _sample(brain, volume, world @ matrix[:3, :3].T + matrix[:3, 3]).astype(bool)
-    return float(2 * (found & mask.ravel()).sum() / max(1, found.sum() + mask.sum()))
+    moved = world @ matrix[:3, :3].T + matrix[:3, 3]
+    found = _sample(brain, volume, moved).astype(bool)
+    expected = mask.ravel()
+    if frame is not None:
+        back = np.linalg.inv(volume.affine)
+        seen = _within(moved @ back[:3, :3].T + back[:3, 3], frame)
+        found, expected = found[seen], expected[seen]
+    return float(2 * (found & expected).sum() / max(1, found.sum() + expected.sum()))
 
 
 @lru_cache(maxsize=1)
@@ -282,15 +348,6 @@ def _inside(volume: Volume, matrix: Matrix) -> tuple[float, float]:
 def _residual(basis: NDArray[np.float64], values: np.ndarray) -> float:
     solution, *_ = np.linalg.lstsq(basis, values, rcond=None)
     return float(((values - basis @ solution) ** 2).sum())
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Per side of the volume: brain to the edge of the non-zero field of view (mm), and brain area at that edge (mm2)."""
-
-    margin_mm: dict[str, float]
-    cut_area_mm2: dict[str, float]
-    frame: tuple[slice, ...]
 
 
 def coverage(volume: Volume, brain: Mask) -> Coverage:

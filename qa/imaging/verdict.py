@@ -28,12 +28,20 @@ class ThresholdError(RanvierError):
 
 
 class Also(BaseModel):
-    """A second measure that must be below its limit too."""
+    """A second measure that must be on the given side of a limit too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     measure: str
-    below: float
+    below: float | None = None
+    above: float | None = None
+
+    def holds(self, measures: Mapping[str, Measure]) -> bool:
+        """A measure without a value never holds."""
+        found = measures.get(self.measure)
+        if found is None or found.value is None:
+            return False
+        return (self.below is None or found.value < self.below) and (self.above is None or found.value > self.above)
 
 
 class Threshold(BaseModel):
@@ -70,10 +78,8 @@ class Threshold(BaseModel):
 
     def is_crossed(self, value: float, measures: Mapping[str, Measure]) -> bool:
         """Whether the measure's value is on the wrong side. A missing second measure never crosses."""
-        for other in self.also:
-            second = measures.get(other.measure)
-            if second is None or second.value is None or second.value >= other.below:
-                return False
+        if not all(other.holds(measures) for other in self.also):
+            return False
         if self.above is not None:
             return value > self.above
         if self.below is not None:

@@ -113,6 +113,6 @@ def test_a_worker_that_dies_takes_no_neighbour_down_and_is_tried_again(
 
     assert images.measure_site(home, NETWORK, "AA", ["d1"], mapper=mapper) == 2
     images.judge_site(home, NETWORK, "AA", ["d1"], now=NOW)
-    reasons = read_table(home, "raw_qa__verdict", "AA").filter(pl.col("series_key") == "a")["reasons"][0]
+    reasons = read_table(home, "raw_qa__verdict", "AA").filter(pl.col("series_key") == "series-a")["reasons"][0]
     assert "tried again" in reasons[0]
     assert images.measure_site(home, NETWORK, "AA", ["d1"]) == 1

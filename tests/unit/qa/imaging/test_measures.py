@@ -78,6 +78,7 @@ def test_a_ball_is_not_a_brain() -> None:
     assert found is not None
     assert found.dice < 0.92
     assert found.structure < 0.08
+    assert found.symmetry > 0.9
 
 
 @pytest.mark.parametrize("side", SIDES)

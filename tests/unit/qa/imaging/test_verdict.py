@@ -10,14 +10,34 @@ from qa.model import Measure
 
 LIMITS = load_limits()
 SOUND = {
-    "brain_volume_ml": 1500, "outside_signal_pct": 50, "brain_section_mm2": 17000, "mni_dice": 0.96, "mni_symmetry": 0.9, "mni_structure": 0.4, "pitch_deg": 13, "roll_deg": 1,
-    "yaw_deg": 0, "noise_pct": 3, "bias_cv_pct": 5, "ghost_pct": 0.3, "motion_smear_pct": 0.1, "cjv": 0.5,
-    "offset_x_mm": 2, "offset_y_mm": -10, "offset_z_mm": 5,
-}  # fmt: skip
+    "brain_volume_ml": 1500,
+    "outside_signal_pct": 50,
+    "brain_section_mm2": 17000,
+    "mni_dice": 0.96,
+    "mni_symmetry": 0.9,
+    "mni_structure": 0.4,
+    "pitch_deg": 13,
+    "roll_deg": 1,
+    "yaw_deg": 0,
+    "noise_pct": 3,
+    "bias_cv_pct": 5,
+    "ghost_pct": 0.3,
+    "motion_smear_pct": 0.1,
+    "cjv": 0.5,
+    "offset_x_mm": 2,
+    "offset_y_mm": -10,
+    "offset_z_mm": 5,
+}
 HEADER: dict[str, Any] = {
-    "contrast": "T1w", "acquisition_dimension": "3D", "spacing_x_mm": 1.0, "spacing_y_mm": 1.0, "slice_thickness_mm": 1.0,
-    "field_strength_t": 3.0, "echo_time_ms": 3.0, "missing_slices_count": 0,
-}  # fmt: skip
+    "contrast": "T1w",
+    "acquisition_dimension": "3D",
+    "spacing_x_mm": 1.0,
+    "spacing_y_mm": 1.0,
+    "slice_thickness_mm": 1.0,
+    "field_strength_t": 3.0,
+    "echo_time_ms": 3.0,
+    "missing_slices_count": 0,
+}
 
 
 def measures(**changes: float | None) -> dict[str, Measure]:
@@ -81,18 +101,25 @@ def test_a_fault_wins_over_an_unknown() -> None:
 
 
 def test_not_a_head_is_refused_and_nothing_else_is_said() -> None:
-    found = judge(measures(mni_structure=0.01, mni_dice=0.7, noise_pct=30), HEADER, LIMITS).verdict
+    found = judge(measures(mni_symmetry=0.2, mni_structure=0.01, mni_dice=0.7, noise_pct=30), HEADER, LIMITS).verdict
     assert found.is_refused
     assert found.rule_ids == ("IMG_NOT_HEAD",)
+
+
+def test_a_phantom_is_named_and_a_neck_is_left_open() -> None:
+    ball = judge(measures(mni_dice=0.91, mni_structure=0.07, mni_symmetry=0.98), HEADER, LIMITS).verdict
+    assert ball.rule_ids == ("IMG_PHANTOM",)
+    neck = judge(measures(mni_dice=0.79, mni_structure=0.0, mni_symmetry=0.54), HEADER, LIMITS).verdict
+    assert neck.value == "undetermined"
+    assert "neck" in neck.reasons[0]
 
 
 def test_half_a_head_is_cut_and_not_refused() -> None:
     found = judge(
         measures(
             mni_dice=0.8,
-            mni_structure=0.005,
+            mni_structure=0.3,
             cut_area_superior_mm2=15000,
-            cut_area_total_mm2=15000,
         ),
         HEADER,
         LIMITS,
@@ -107,7 +134,7 @@ def test_functional_and_diffusion_are_undetermined(contrast: str) -> None:
     assert found.value == "undetermined"
     assert found.reasons == ("Measures for bold/dwi not available yet",)
     ball = judge(
-        measures(mni_structure=0.01, mni_dice=0.7),
+        measures(mni_symmetry=0.96, mni_structure=0.01, mni_dice=0.7),
         HEADER | {"contrast": contrast},
         LIMITS,
     ).verdict
