@@ -32,7 +32,7 @@ def in_plane_axes(volume: Volume, dimension: str | None) -> tuple[int, ...]:
 
 
 def wavelet_noise(volume: Volume, inner: Mask, axes: tuple[int, ...]) -> float:
-    """Standard deviation of the noise in the brain from the finest diagonal Haar detail (Coupe 2010); NaN if too few."""
+    """Standard deviation of the noise in the brain from the finest diagonal Haar detail (Coupe 2010), else NaN."""
     detail = volume.data.astype(np.float32)
     region = inner
     for axis in axes:

@@ -27,7 +27,7 @@ MEASURED = ("T1w", "T2w", "FLAIR", "PDw")
 LOOKED_AT = ("bold", "dwi")
 """Contrasts of which only what the image shows is asked: a head or not."""
 HEADER_FACTS = (
-    "contrast", "acquisition_dimension", "is_derived", "is_isocentre_known", "isocentre_reason", "image_type",
+    "contrast", "acquisition_dimension", "is_derived", "is_isocentre_known", "isocentre_reason",
 )  # fmt: skip
 """Columns of the series that a measure depends on: part of the cache key."""
 VERSION = f"{METHOD_VERSION}+{MASK_VERSION}"

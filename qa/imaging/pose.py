@@ -139,8 +139,8 @@ class _Problem:
     arms: NDArray[np.float64]
     target: NDArray[np.float64]
     distance: NDArray[np.float64]
-    to_grid: Matrix
-    to_voxel: Matrix
+    to_grid: NDArray[np.floating[Any]]
+    to_voxel: NDArray[np.floating[Any]]
     frame: tuple[slice, ...] | None
 
     def step(self, linear: Matrix, shift: NDArray[np.float64], is_affine: bool) -> NDArray[np.float64] | None:
@@ -198,8 +198,8 @@ def _within(voxels: NDArray[np.float64], frame: tuple[slice, ...]) -> NDArray[np
 def align(volume: Volume, brain: Mask, coverage: Coverage | None = None) -> Pose | None:
     """Affine from the MNI brain to this brain, by Gauss-Newton on the distances to the two brains' surfaces.
 
-    Independent of contrast, and the same on every run. None for a mask too small to align. A brain that does not fit and
-    lies at an edge of the field of view (`coverage`) is tried again as a part: only what is inside the field of view
+    Independent of contrast, and the same on every run. None for a mask too small to align. A brain that does not fit
+    and lies at an edge of the field of view (`coverage`) is tried again as a part: only what is inside the field of view
     counts, the head's size is held to that of heads, and the centre is sought beyond each edge.
 
     Notes
