@@ -69,7 +69,5 @@ class Finding:
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(
-            f"{self.rule_id}\x1f{self.entity_key}".encode()
-        ).hexdigest()
+        digest = hashlib.sha256(f"{self.rule_id}\x1f{self.entity_key}".encode()).hexdigest()
         object.__setattr__(self, "key", digest[:24])

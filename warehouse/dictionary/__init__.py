@@ -264,4 +264,6 @@ def _check(dictionary: Dictionary) -> None:
         columns = {v.name for v in entity.stored_variables} | {j.as_ for j in entity.joins} | {"subject_key"}
         used = {rule.column, rule.other, *rule.columns, *rule.unless} - {None}
         if missing := used - columns:
-            raise DictionaryError(f"Rule {rule.id} names columns that {name} does not have: {sorted(map(str, missing))}")
+            raise DictionaryError(
+                f"Rule {rule.id} names columns that {name} does not have: {sorted(map(str, missing))}"
+            )

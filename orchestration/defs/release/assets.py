@@ -4,8 +4,6 @@ Here: how dbt's models become assets, and what follows them. Not here: SQL, tier
 a build's DuckDB files, so everything that writes them shares one pool of one slot.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -57,9 +55,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def dbt_tables(manifest: Path) -> dg.AssetsDefinition:
     """The dbt models of a parsed project as assets of one step."""
 
-    @dbt_assets(
-        manifest=manifest, name="dbt_tables", dagster_dbt_translator=Translator(), pool=WRITER_POOL
-    )
+    @dbt_assets(manifest=manifest, name="dbt_tables", dagster_dbt_translator=Translator(), pool=WRITER_POOL)
     def build(context: dg.AssetExecutionContext, workplace: Workplace) -> Iterator[Any]:
         """Staging, core and marts of every tier, built from the accepted deliveries only."""
         started = steps.start_release(workplace.home)

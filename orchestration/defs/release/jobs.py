@@ -4,8 +4,6 @@ Here: which assets it holds. Not here: when it starts (`sensors.py`). It has no 
 the warehouse once per site.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 RELEASE_JOB = "release"
