@@ -199,8 +199,8 @@ def align(volume: Volume, brain: Mask, coverage: Coverage | None = None) -> Pose
     """Affine from the MNI brain to this brain, by Gauss-Newton on the distances to the two brains' surfaces.
 
     Independent of contrast, and the same on every run. None for a mask too small to align. A brain that does not fit
-    and lies at an edge of the field of view (`coverage`) is tried again as a part: only what is inside the field of view
-    counts, the head's size is held to that of heads, and the centre is sought beyond each edge.
+    and lies at an edge of the field of view (`coverage`) is tried again as a part: only what is inside the field of
+    view counts, the head's size is held to that of heads, and the centre is sought beyond each edge.
 
     Notes
     -----
