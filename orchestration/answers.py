@@ -23,11 +23,20 @@ MOST_ROWS = 200
 
 
 def _table(answer: Answer, console: Console) -> None:
-    rows = answer.table().to_pylist()
-    shown = Table(*answer.columns)
-    for row in rows[:MOST_ROWS]:
-        shown.add_row(*("" if value is None else str(value) for value in row.values()))
-    console.print(shown)
+    rows = [["" if value is None else str(value) for value in row.values()] for row in answer.table().to_pylist()]
+    shown = rows[:MOST_ROWS]
+    widths = [max(len(cell) for cell in column) for column in zip(answer.columns, *shown, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 <= console.width:
+        table = Table(*answer.columns)
+        for row in shown:
+            table.add_row(*row)
+        console.print(table)
+    else:  # too wide for the screen: one value a line, as psql's expanded display
+        name_width = max(len(name) for name in answer.columns)
+        for number, row in enumerate(shown, 1):
+            console.print(f"row {number}", style="bold")
+            for name, cell in zip(answer.columns, row, strict=True):
+                console.print(f"  {name:<{name_width}}  {cell}", markup=False, highlight=False, soft_wrap=True)
     left = f"; the first {MOST_ROWS} are shown, use --format csv for all" if len(rows) > MOST_ROWS else ""
     console.print(f"{len(rows)} rows{left}")
 

@@ -5,6 +5,7 @@ a build's DuckDB files, so everything that writes them shares one pool of one sl
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,12 @@ def dbt_tables(manifest: Path) -> dg.AssetsDefinition:
         """Staging, core and marts of every tier, built from the accepted deliveries only."""
         started = steps.start_release(workplace.home)
         _builds[context.run_id] = started
-        dbt = DbtCliResource(project_dir=str(started.project_dir), profiles_dir=str(started.project_dir))
+        dbt = DbtCliResource(
+            project_dir=str(started.project_dir),
+            profiles_dir=str(started.project_dir),
+            # The environment need not be activated: dbt lies beside the Python that runs this.
+            dbt_executable=str(Path(sys.executable).with_name("dbt")),
+        )
         with environment(started.environment):
             yield from dbt.cli(["build"], context=context, target_path=started.folder / "target").stream()
 

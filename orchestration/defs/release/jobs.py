@@ -1,7 +1,7 @@
 """The `release` job.
 
-Here: which assets it holds. Not here: when it starts (`sensors.py`). It has no partitions: a partitioned job would build
-the warehouse once per site.
+Here: which assets it holds. Not here: when it starts (`sensors.py`). It has no partitions: a partitioned job would
+build the warehouse once per site.
 """
 
 import dagster as dg
