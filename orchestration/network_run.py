@@ -51,9 +51,8 @@ class NetworkOutcome:
         """One line per site: what was sent, accepted, refused and found, and how long it took."""
         seconds = {run.site_code: run.seconds for run in self.runs}
         version = releases.current_version(self.home)
-        shown = Table(
-            "site", "files", "taken", "refused", "rows", "refused", "pass", "fail", "unsure", "findings", "time", title=f"Release {version}" if version else "No release yet",
-        )  # fmt: skip
+        columns = "site files taken refused rows refused pass fail unsure findings time".split()
+        shown = Table(*columns, title=f"Release {version}" if version else "No release yet")
         for site in self.sites:
             counts = site_counts(self.home, site)
             took = f"{seconds[site]:.0f} s" if site in seconds else "-"
