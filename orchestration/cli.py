@@ -7,6 +7,7 @@ imports stand inside the commands, so that `--help` and `ranvier sql` start at o
 from __future__ import annotations
 
 import getpass
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -101,6 +102,55 @@ def run(
     out.print(outcome.table())
     if not outcome.is_ok:
         raise RanvierError(outcome.problem())
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="What you want to send.")],
+    profile: Annotated[str, typer.Option(help="Source profile of your columns: a name, or a YAML file.")] = "own_names",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a folder before sending it. 0 clean, 1 findings, 2 unusable. Example: ranvier check export/2026-11"""
+    from orchestration.check import check_folder
+    from orchestration.progress import bars
+
+    with bars() as progress:
+        found = check_folder(folder, profile=profile, progress=progress)
+    if as_json:
+        sys.stdout.write(json.dumps(found.as_json(), ensure_ascii=False, indent=1) + "\n")
+    else:
+        out.print(
+            f"{found.files_count} files, {found.files_refused} refused; {found.rows_count} registry rows read, "
+            f"{found.rows_refused} refused; {len(found.series)} imaging series"
+        )
+        for series in found.series:
+            out.print(f"{series['where']}: {series['verdict'] or series['status']} {'; '.join(series['reasons'])}")
+        for problem in found.problems:
+            out.print(f"{problem.severity} {problem.rule} - {problem.where}: {problem.message} {problem.action}")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def measure(
+    path: Annotated[Path, typer.Argument(help="A DICOM folder, an archive, or a NIfTI file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the image quality of a series. Example: ranvier measure scans/t1w --json"""
+    from orchestration.check import measure_path
+    from orchestration.progress import bars
+
+    with bars() as progress:
+        found = measure_path(path, progress=progress)
+    if as_json:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        return
+    for series in found:
+        table = Table("measure", "value", "unit", "better", "why not", title=series["series"])
+        for m in series["measures"]:
+            value = "" if m["value"] is None else f"{m['value']:.4g}"
+            table.add_row(m["measure"], value, m["unit"] or "", m["direction"], m["reason"] or "")
+        out.print(table)
 
 
 @app.command()

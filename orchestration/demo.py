@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ingestion.simulator import simulate
 from orchestration import cli, compute, network_run, scoring
+from orchestration.progress import bars
 from warehouse import lake, releases
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
@@ -41,7 +42,7 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
     cli.make_home(home, "Demo network")
     progress_console = Console(stderr=True)
     with (
-        network_run.progress_bars(progress_console) as progress,
+        bars(progress_console) as progress,
         compute.compute(home, home.network()) as mapper,
     ):
         truth_file = simulate(
@@ -51,7 +52,7 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
             scans=scans,
             seed=seed,
             mapper=mapper,
-            progress=network_run.Bars(progress),
+            progress=progress,
         )
     simulated = time.monotonic()
     outcome = network_run.run_network(home, only=None, release=True, console=progress_console)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ingestion import deliveries as landing
 from orchestration import compute, headless
 from orchestration.headless import Outcome
+from orchestration.progress import Bars, bars
 from qa.imaging.measure import VERSION
 from qa.imaging.verdict import load_limits
 from warehouse import lake, releases
@@ -51,7 +51,7 @@ class NetworkOutcome:
         """One line per site: what was sent, accepted, refused and found, and how long it took."""
         seconds = {run.site_code: run.seconds for run in self.runs}
         version = releases.current_version(self.home)
-        columns = "site files taken refused rows refused pass fail unsure findings time".split()
+        columns = ["site", "files", "taken", "refused", "rows", "refused", "pass", "fail", "unsure", "findings", "time"]
         shown = Table(*columns, title=f"Release {version}" if version else "No release yet")
         for site in self.sites:
             counts = site_counts(self.home, site)
@@ -114,7 +114,7 @@ def _has_news(home: Home, network: Network, site: str) -> bool:
     return has_any and known != basis(home, network, site)
 
 
-def _wait_until_still(home: Home, network: Network, sites: Sequence[str], progress: Progress) -> list[str]:
+def _wait_until_still(home: Home, network: Network, sites: Sequence[str], progress: Bars) -> list[str]:
     """Wait once for deliveries without `_COMPLETE` to be still; returns the sites whose are not."""
     deadline = time.monotonic() + network.quiet_seconds + 5
     task = None
@@ -128,31 +128,11 @@ def _wait_until_still(home: Home, network: Network, sites: Sequence[str], progre
         if not left or time.monotonic() > deadline:
             break
         if task is None:
-            task = progress.add_task("waiting for deliveries without _COMPLETE to be still", total=None)
+            task = progress.display.add_task("waiting for deliveries without _COMPLETE to be still", total=None)
         time.sleep(min(1.0, max(0.1, *left.values())))
     if task is not None:
-        progress.remove_task(task)
+        progress.display.remove_task(task)
     return sorted(left)
-
-
-def progress_bars(console: Console) -> Progress:
-    """Progress as every long command shows it."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-
-
-class Bars:
-    """`warehouse.work.Progress` as bars, one per piece of work."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
 
 
 def run_network(home: Home, *, only: Sequence[str] | None, release: bool, console: Console) -> NetworkOutcome:
@@ -173,9 +153,9 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
     network = home.network()
     sites = [network.site(code).code for code in only] if only else [site.code for site in network.sites]
     with (
-        progress_bars(console) as progress,
+        bars(console) as progress,
         compute.compute(home, network) as mapper,
-        headless.session(home, mapper=mapper, progress=Bars(progress)) as instance,
+        headless.session(home, mapper=mapper, progress=progress) as instance,
     ):
         outcome = NetworkOutcome(home, sites)
         outcome.unfinished = _wait_until_still(home, network, sites, progress)
@@ -188,9 +168,9 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
         is_due = bool(chosen) or releases.current_version(home) is None
         has_data = not lake.read_table(home, "raw_lake__accepted").is_empty()
         if release and is_due and has_data:
-            task = progress.add_task("release: tiers, gate, reports", total=None)
+            task = progress.display.add_task("release: tiers, gate, reports", total=None)
             outcome.runs.append(headless.run_release(home, instance))
-            progress.remove_task(task)
+            progress.display.remove_task(task)
     for site in outcome.unfinished:
         console.print(f"{site}: a delivery is still changing and was left for the next run.")
     return outcome
