@@ -60,7 +60,6 @@ class ConversionWork:
     """(path, sha256) of each file, in file order."""
     contrast: str
     is_contrast_enhanced: bool
-    echo_number: int | None = None
     sidecars: dict[str, tuple[str, str]] = field(default_factory=dict)
     """NIfTI deliveries: (path, sha256) of the `.json`, `.bval` and `.bvec` that belong to the image."""
 
@@ -83,4 +82,8 @@ class Converted:
     """Voxels per axis of the converted image, with volumes last."""
     zooms: tuple[float, ...] = ()
     """Voxel size in mm per spatial axis of the converted image."""
+    affine: tuple[tuple[float, ...], ...] = ()
+    """Voxel indices to RAS mm."""
     sidecar: dict[str, Any] = field(default_factory=dict)
+    acquired: str | None = None
+    """NIfTI deliveries: when the sidecar says the image was acquired, as ISO text."""
