@@ -20,7 +20,7 @@ import dcm2niix
 from ingestion.imaging.bids import bids_path, clean_sidecar, link
 from ingestion.imaging.deidentify import DeidentificationFailed, deidentify, policy_version
 from ingestion.imaging.model import Converted, ConversionWork
-from ingestion.imaging.nifti import Grid, ImageRefused, read_grid, store
+from ingestion.imaging.nifti import Grid, ImageRefused, fill_gaps, read_grid, store
 from warehouse.home import Home
 from warehouse.lake import object_path, put_object, sha256_json, write_json
 from warehouse.pseudonyms import Pseudonyms
@@ -56,6 +56,7 @@ def content_key(work: ConversionWork) -> str:
             work.session_key,
             work.contrast,
             work.is_contrast_enhanced,
+            dataclasses.asdict(work.gaps) if work.gaps else None,
             [digest for _, digest in work.files],
             sorted((kind, digest) for kind, (_, digest) in work.sidecars.items()),
         ]
@@ -136,6 +137,8 @@ def _convert(home: Home, work: ConversionWork, folder: Path) -> Converted:
     ledger_sha256 = put_json(home, ledger, ".ledger.json")
     try:
         chosen = _choose(made, _run(headers, made))
+        if work.gaps:
+            chosen = fill_gaps(made / "image.nii", work.gaps) or chosen
         digest, _, grid = store(home, chosen)
     except ImageRefused as error:
         return Converted("refused", error.code, str(error), ledger_sha256=ledger_sha256)

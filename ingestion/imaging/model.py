@@ -45,6 +45,19 @@ class ImagesResult:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """Where the slices of a volume with gaps lie on an evenly spaced grid."""
+
+    numbers: tuple[int, ...]
+    """Grid position of each slice in order of `normal`, from 0."""
+    first_mm: float
+    """Distance of grid position 0 from the origin along `normal`."""
+    step_mm: float
+    normal: tuple[float, ...]
+    """Unit vector across the slices, in patient coordinates (LPS)."""
+
+
+@dataclass(frozen=True)
 class ConversionWork:
     """One series to convert; picklable, and complete without the process that made it.
 
@@ -62,6 +75,8 @@ class ConversionWork:
     is_contrast_enhanced: bool
     sidecars: dict[str, tuple[str, str]] = field(default_factory=dict)
     """NIfTI deliveries: (path, sha256) of the `.json`, `.bval` and `.bvec` that belong to the image."""
+    gaps: Gaps | None = None
+    """Set where slices are missing between others of a single volume."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from ingestion.imaging.model import Gaps
 from warehouse.errors import RanvierError
 from warehouse.home import Home
 from warehouse.lake import CHUNK, put_object
@@ -148,6 +149,64 @@ def store(home: Home, source: Path) -> tuple[str, Path, Grid]:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ImageRefused("truncated", "the compressed file is damaged or cut off; send it again") from None
     return digest, path, grid
+
+
+def fill_gaps(image: Path, gaps: Gaps) -> Path | None:
+    """Put the slices of a volume with gaps where they belong, on an evenly spaced grid.
+
+    dcm2niix stacks such slices as if none were missing, or resamples the whole volume. Here every slice that arrived
+    keeps its voxels, and a missing one is interpolated linearly between its neighbours.
+
+    Parameters
+    ----------
+    image
+        dcm2niix's stacked volume; replaced.
+    gaps
+        The grid. The volume may hold the slices in either direction.
+
+    Returns
+    -------
+    Path or None
+        None when the volume does not hold these slices.
+    """
+    if not image.exists():
+        return None
+    loaded = cast(nibabel.Nifti1Image, nibabel.load(image))
+    numbers = gaps.numbers
+    if loaded.ndim != 3 or loaded.shape[2] != len(numbers):
+        return None
+    raw = np.asanyarray(loaded.dataobj.get_unscaled())
+    affine = loaded.affine.copy()
+    across = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    normal = np.array([-gaps.normal[0], -gaps.normal[1], gaps.normal[2]])
+    begin_mm = gaps.first_mm
+    if across @ normal < 0:
+        begin_mm += gaps.step_mm * numbers[-1]
+        numbers = tuple(numbers[-1] - number for number in reversed(numbers))
+    filled = np.zeros((*raw.shape[:2], numbers[-1] + 1), raw.dtype, order="F")
+    for at, number in enumerate(numbers):
+        filled[..., number] = raw[..., at]
+        before = numbers[at - 1] if at else number
+        for missing in range(before + 1, number):
+            share = (missing - before) / (number - before)
+            mixed = raw[..., at - 1] * (1 - share) + raw[..., at] * share
+            filled[..., missing] = np.round(mixed) if raw.dtype.kind in "iu" else mixed
+    # dcm2niix takes the step from the first two slices, which may have a gap between them, and where it turns the order
+    # of slices it counts those that are there: both step and origin are set again from the headers' positions.
+    affine[:3, 2] = across * gaps.step_mm
+    affine[:3, 3] += normal * (begin_mm - affine[:3, 3] @ normal)
+    header = loaded.header.copy()
+    header.set_data_shape(filled.shape)
+    for code in ("sform", "qform"):
+        getattr(header, f"set_{code}")(affine, int(header[f"{code}_code"]))
+    header.set_slope_inter(loaded.dataobj.slope, loaded.dataobj.inter)
+    header["vox_offset"] = 352
+    target = image.with_name("filled.nii")
+    target.write_bytes(header.binaryblock + b"\0\0\0\0" + filled.astype(raw.dtype).tobytes(order="F"))
+    for suffix in (".json", ".bval", ".bvec"):
+        if image.with_suffix(suffix).exists():
+            target.with_suffix(suffix).write_bytes(image.with_suffix(suffix).read_bytes())
+    return target
 
 
 def looks_like_labels(path: Path) -> bool:

@@ -19,7 +19,7 @@ from ingestion.imaging.index import index_files
 from ingestion.imaging.model import Converted, ConversionWork, FileFate, ImageFile, ImagesResult
 from ingestion.imaging.nifti import phase_axis
 from ingestion.imaging.results import fate_of, outcome, run_all
-from ingestion.imaging.series import Series, describe, has_mixed_patients, keys_of, split
+from ingestion.imaging.series import Series, describe, gaps_of, has_mixed_patients, keys_of, split
 from warehouse.errors import RanvierError
 from warehouse.home import Home
 from warehouse.pseudonyms import Pseudonyms
@@ -99,6 +99,7 @@ def _dicom(
                 tuple((str(file.path), file.sha256) for file in members),
                 told.contrast,
                 told.is_contrast_enhanced,
+                gaps=gaps_of(one),
             )
         )
     results: dict[int, Converted] = {

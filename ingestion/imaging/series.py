@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ingestion.imaging.classify import Classification, classify
+from ingestion.imaging.model import Gaps
 from ingestion.imaging.settings import load, names_any
 from warehouse.pseudonyms import Pseudonyms
 
@@ -21,6 +22,8 @@ _SAME_DIRECTION = 0.995
 _MOST_ORIENTATIONS = 8
 """Radial scans have a direction per slice: they are left as they are."""
 _SAME_PLACE_MM = 0.01
+_MOST_GRID = 2
+"""Of a volume that lacks more than half of its slices, gaps are counted but not filled."""
 
 Row = dict[str, Any]
 
@@ -84,21 +87,47 @@ def missing_slices(series: Series) -> int | None:
     None where headers do not tell: mosaics, and headers without positions. What is cut off at either end is not
     counted, since nothing says that it was ever there.
     """
+    stacked = _stack(series)
+    if stacked is None:
+        return None
+    places, volumes, absent = stacked
+    steps = _steps(places)
+    return absent + int(sum(step - 1 for step in steps)) * volumes
+
+
+def gaps_of(series: Series) -> Gaps | None:
+    """The evenly spaced grid of a single volume with gaps; None without gaps, or when most of it is missing."""
+    stacked = _stack(series)
+    if stacked is None or stacked[1] != 1 or series.first["normal"] is None:
+        return None
+    places = stacked[0]
+    steps = _steps(places)
+    if not any(step > 1 for step in steps) or sum(steps) > _MOST_GRID * len(steps):
+        return None
+    numbers = tuple(int(number) for number in np.cumsum([0, *steps]))
+    return Gaps(numbers, places[0], (places[-1] - places[0]) / numbers[-1], tuple(series.first["normal"]))
+
+
+def _stack(series: Series) -> tuple[list[float], int, int] | None:
+    """(slice positions in order, volumes, slices absent from single volumes), where headers tell them."""
     places = [place for row in series.rows for place in row["positions"] or []]
     if is_mosaic(series) or len(places) < sum(row["frames"] for row in series.rows):
         return None
     counts: Counter[float] = Counter()
+    last = -np.inf
     for place in sorted(places):
-        last = next(reversed(counts), None) if counts else None
-        counts[last if last is not None and place - last <= _SAME_PLACE_MM else place] += 1
-    ordered = np.array(list(counts))
+        last = place if place - last > _SAME_PLACE_MM else last
+        counts[last] += 1
     volumes = max(counts.values())
-    within = sum(volumes - count for count in counts.values())
-    if len(ordered) < 3:
-        return within
-    steps = np.diff(ordered)
-    gaps = np.round(steps / np.median(steps)).astype(int) - 1
-    return within + int(gaps[gaps > 0].sum()) * volumes
+    return list(counts), volumes, sum(volumes - count for count in counts.values())
+
+
+def _steps(places: list[float]) -> list[int]:
+    """Distances between neighbouring slices in units of the usual one."""
+    if len(places) < 3:
+        return [1] * (len(places) - 1)
+    steps = np.diff(places)
+    return [max(1, int(step)) for step in np.round(steps / np.median(steps))]
 
 
 def has_mixed_patients(series: Series) -> bool:
