@@ -6,7 +6,10 @@ imports stand inside the commands, so that `--help` and `ranvier sql` start at o
 
 from __future__ import annotations
 
+import getpass
+import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,12 +96,61 @@ def run(
     no_release: Annotated[bool, typer.Option("--no-release", help="Stop before building a release.")] = False,
 ) -> None:
     """Work through what arrived and publish a release. Example: ranvier run --site MILANO1"""
-    from orchestration.headless import run_network
+    from orchestration.network_run import run_network
 
-    outcome = run_network(find_home(home), only=site, release=not no_release, console=out)
+    outcome = run_network(find_home(home), only=site, release=not no_release, console=Console(stderr=True))
     out.print(outcome.table())
     if not outcome.is_ok:
         raise RanvierError(outcome.problem())
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="What you want to send.")],
+    profile: Annotated[str, typer.Option(help="Source profile of your columns: a name, or a YAML file.")] = "own_names",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a folder before sending it. 0 clean, 1 findings, 2 unusable. Example: ranvier check export/2026-11"""
+    from orchestration.check import check_folder
+    from orchestration.progress import bars
+
+    with bars() as progress:
+        found = check_folder(folder, profile=profile, progress=progress)
+    if as_json:
+        sys.stdout.write(json.dumps(found.as_json(), ensure_ascii=False, indent=1) + "\n")
+    else:
+        out.print(
+            f"{found.files_count} files, {found.files_refused} refused; {found.rows_count} registry rows read, "
+            f"{found.rows_refused} refused; {len(found.series)} imaging series"
+        )
+        for series in found.series:
+            out.print(f"{series['where']}: {series['verdict'] or series['status']} {'; '.join(series['reasons'])}")
+        for problem in found.problems:
+            out.print(f"{problem.severity} {problem.rule} - {problem.where}: {problem.message} {problem.action}")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def measure(
+    path: Annotated[Path, typer.Argument(help="A DICOM folder, an archive, or a NIfTI file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the image quality of a series. Example: ranvier measure scans/t1w --json"""
+    from orchestration.check import measure_path
+    from orchestration.progress import bars
+
+    with bars() as progress:
+        found = measure_path(path, progress=progress)
+    if as_json:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        return
+    for series in found:
+        table = Table("measure", "value", "unit", "better", "why not", title=series["series"])
+        for m in series["measures"]:
+            value = "" if m["value"] is None else f"{m['value']:.4g}"
+            table.add_row(m["measure"], value, m["unit"] or "", m["direction"], m["reason"] or "")
+        out.print(table)
 
 
 @app.command()
@@ -108,9 +160,9 @@ def ui(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """Open the Dagster UI and its daemon on the home. Example: ranvier ui --port 3000"""
-    from orchestration.ui import serve_ui
+    from orchestration.ui import serve
 
-    serve_ui(find_home(home), port=port, read_only=read_only)
+    serve(find_home(home), port=port, read_only=read_only, say=out.print)
 
 
 @app.command()
@@ -127,11 +179,13 @@ def sql(
     from warehouse.gateway import query as ask
 
     try:
-        answer = ask(find_home(home), query, tier="site" if site else tier, site=site, release=release)
+        answer = ask(
+            find_home(home), query, tier="site" if site else tier, site=site, release=release, user=getpass.getuser()
+        )
+        print_answer(answer, format, out)
     except QueryRefused as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
-    print_answer(answer, format, out)
 
 
 @app.command()
@@ -218,6 +272,8 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: errors are one sentence on standard error and exit code 2."""
+    # Partitioned asset checks are a preview of Dagster, pinned to the exact patch in pyproject.toml.
+    warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec")
     try:
         return app(args=arguments)
     except RanvierError as error:

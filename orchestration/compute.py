@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from warehouse.home import Home, Network
 from warehouse.work import Mapper
@@ -27,10 +27,10 @@ class Compute:
     def __init__(self, home: Home, network: Network) -> None:
         self._home = home
         self._imaging = network.imaging
-        self._client = None
-        self._cluster = None
+        self._client: Any = None
+        self._cluster: Any = None
 
-    def _connect(self):  # type: ignore[no-untyped-def]
+    def _connect(self) -> Any:
         if self._client is not None:
             return self._client
         import dask
@@ -38,7 +38,7 @@ class Compute:
 
         logging.getLogger("distributed").setLevel(logging.ERROR)
         if self._imaging.scheduler:
-            self._client = Client(self._imaging.scheduler, set_as_default=False)
+            self._client = Client(self._imaging.scheduler, set_as_default=False)  # type: ignore[no-untyped-call]
             return self._client
         # One thread per worker: the work itself is single-threaded, and results must not depend on a thread count.
         for name in THREADS:
@@ -51,7 +51,7 @@ class Compute:
                 "distributed.admin.log-format": "%(message)s",
             }
         )
-        self._cluster = LocalCluster(
+        self._cluster = LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=self._imaging.workers,
             threads_per_worker=1,
             processes=True,
@@ -59,7 +59,7 @@ class Compute:
             dashboard_address=None,
             memory_limit=0,
         )
-        self._client = Client(self._cluster, set_as_default=False)
+        self._client = Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]
         return self._client
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[int, R | Exception]]:
@@ -68,9 +68,9 @@ class Compute:
             return
         from distributed import as_completed
 
-        client = self._connect()  # type: ignore[no-untyped-call]
+        client = self._connect()
         futures = {client.submit(function, item, pure=False): index for index, item in enumerate(items)}
-        for future in as_completed(list(futures)):
+        for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
             error = future.exception()
             yield futures[future], error if error is not None else future.result()
 

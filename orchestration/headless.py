@@ -6,9 +6,8 @@ Here: one run per site, one run of the release. Not here: which sites have somet
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from time import monotonic
 
@@ -27,6 +26,8 @@ from warehouse.work import Mapper, Progress, serial, silent
 
 MODULE = "orchestration.definitions"
 PARTITIONS = "sites"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Keep Dagster's step-by-step chatter off the terminal; the UI has it."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +54,24 @@ def session(home: Home, *, mapper: Mapper = serial, progress: Progress = silent)
     """
     with home_lock(home), open_instance(home) as instance:
         recover(home, instance)
-        quiet_logs()
         with working_with(Tools(mapper, progress)):
             yield instance
 
 
-def quiet_logs() -> None:
-    """Keep Dagster's step-by-step chatter off the terminal; the UI has it."""
-    logging.getLogger("dagster").setLevel(logging.ERROR)
-
-
 def run_sites(home: Home, site_codes: Sequence[str], instance: dg.DagsterInstance) -> list[Outcome]:
     """Run the `site` job for each site, one after the other. One site's failure does not stop the next."""
-    job = _job(home, SITE_JOB)
     instance.add_dynamic_partitions(PARTITIONS, list(site_codes))
     outcomes = []
     for site in site_codes:
         waiting = steps.waiting_deliveries(home, site)
         tags = {"dagster/partition": site, CONTENT_TAG: content_of(waiting), ATTEMPT_TAG: "headless"}
-        outcomes.append(_execute(job, instance, SITE_JOB, site, tags))
+        outcomes.append(_execute(home, instance, SITE_JOB, site, tags))
     return outcomes
 
 
 def run_release(home: Home, instance: dg.DagsterInstance) -> Outcome:
     """Run the `release` job once."""
-    return _execute(_job(home, RELEASE_JOB), instance, RELEASE_JOB, None, {})
+    return _execute(home, instance, RELEASE_JOB, None, {})
 
 
 def _job(home: Home, name: str) -> ReconstructableJob:
@@ -86,10 +80,16 @@ def _job(home: Home, name: str) -> ReconstructableJob:
 
 
 def _execute(
-    job: ReconstructableJob, instance: dg.DagsterInstance, name: str, site_code: str | None, tags: dict[str, str]
+    home: Home, instance: dg.DagsterInstance, name: str, site_code: str | None, tags: dict[str, str]
 ) -> Outcome:
+    job = _job(home, name)
     start = monotonic()
-    with dg.execute_job(job, instance=instance, tags=tags, raise_on_error=False) as result:
+    # dbt and Dagster print what only a developer reads; what a person should see goes through Progress.
+    with (
+        (home.dagster / "headless.log").open("a", encoding="utf-8") as log,
+        redirect_stdout(log),
+        dg.execute_job(job, instance=instance, tags=tags, run_config=QUIET, raise_on_error=False) as result,
+    ):
         error = None if result.success else _first_error(result)
         return Outcome(name, site_code, result.run_id, result.success, monotonic() - start, error)
 

@@ -56,7 +56,7 @@ def temporary(target: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(draft, target)
+        draft.replace(target)
         fsync_folder(target.parent)
     finally:
         draft.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def put_object(home: Home, fill: Callable[[BinaryIO], None], suffix: str) -> tup
         target = object_path(home, digest, suffix)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(draft, target)
+            draft.replace(target)
             fsync_folder(target.parent)
         return digest, target
     finally:

@@ -255,9 +255,7 @@ def _registry_tables() -> list[LakeTable]:
             "subject_key": pl.String,
         }
         columns |= {variable.name: variable.polars_type for variable in entity.stored_variables}
-        tables.append(
-            LakeTable(f"raw_registry__{entity.name}", entity.description, "delivery", ("row_key",), columns)
-        )
+        tables.append(LakeTable(f"raw_registry__{entity.name}", entity.description, "delivery", ("row_key",), columns))
     return tables
 
 

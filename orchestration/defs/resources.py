@@ -4,8 +4,6 @@ Here: the one resource. Not here: Dask; whoever starts runs hands a mapper to `w
 resource.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -19,7 +19,8 @@ from warehouse.errors import DictionaryError
 
 FOLDER = Path(__file__).parent
 
-TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
+PolarsType = pl.DataType | type[pl.DataType]
+TYPES: dict[str, PolarsType] = {
     "string": pl.String,
     "code": pl.String,
     "integer": pl.Int64,
@@ -65,7 +66,7 @@ class Variable(BaseModel):
     severity: Literal["error", "warning"] = "error"
 
     @property
-    def polars_type(self) -> pl.DataType | type[pl.DataType]:
+    def polars_type(self) -> PolarsType:
         return TYPES[self.type]
 
     @property
@@ -264,4 +265,6 @@ def _check(dictionary: Dictionary) -> None:
         columns = {v.name for v in entity.stored_variables} | {j.as_ for j in entity.joins} | {"subject_key"}
         used = {rule.column, rule.other, *rule.columns, *rule.unless} - {None}
         if missing := used - columns:
-            raise DictionaryError(f"Rule {rule.id} names columns that {name} does not have: {sorted(map(str, missing))}")
+            raise DictionaryError(
+                f"Rule {rule.id} names columns that {name} does not have: {sorted(map(str, missing))}"
+            )

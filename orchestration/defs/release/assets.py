@@ -4,9 +4,8 @@ Here: how dbt's models become assets, and what follows them. Not here: SQL, tier
 a build's DuckDB files, so everything that writes them shares one pool of one slot.
 """
 
-from __future__ import annotations
-
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,14 +56,17 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def dbt_tables(manifest: Path) -> dg.AssetsDefinition:
     """The dbt models of a parsed project as assets of one step."""
 
-    @dbt_assets(
-        manifest=manifest, name="dbt_tables", dagster_dbt_translator=Translator(), pool=WRITER_POOL
-    )
+    @dbt_assets(manifest=manifest, name="dbt_tables", dagster_dbt_translator=Translator(), pool=WRITER_POOL)
     def build(context: dg.AssetExecutionContext, workplace: Workplace) -> Iterator[Any]:
         """Staging, core and marts of every tier, built from the accepted deliveries only."""
         started = steps.start_release(workplace.home)
         _builds[context.run_id] = started
-        dbt = DbtCliResource(project_dir=str(started.project_dir), profiles_dir=str(started.project_dir))
+        dbt = DbtCliResource(
+            project_dir=str(started.project_dir),
+            profiles_dir=str(started.project_dir),
+            # The environment need not be activated: dbt lies beside the Python that runs this.
+            dbt_executable=str(Path(sys.executable).with_name("dbt")),
+        )
         with environment(started.environment):
             yield from dbt.cli(["build"], context=context, target_path=started.folder / "target").stream()
 

@@ -1,10 +1,8 @@
 """The `release` job.
 
-Here: which assets it holds. Not here: when it starts (`sensors.py`). It has no partitions: a partitioned job would build
-the warehouse once per site.
+Here: which assets it holds. Not here: when it starts (`sensors.py`). It has no partitions: a partitioned job would
+build the warehouse once per site.
 """
-
-from __future__ import annotations
 
 import dagster as dg
 

@@ -4,8 +4,6 @@ Here: when a release is due. Not here: what it holds. A site's run that failed i
 not wait for it.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from orchestration.defs.release.jobs import RELEASE_JOB, release_job

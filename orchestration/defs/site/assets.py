@@ -4,8 +4,6 @@ Here: one asset per step of `orchestration.steps`, with counts and keys as metad
 never an identifier.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 import dagster as dg
@@ -35,9 +33,7 @@ def received_delivery(context: dg.AssetExecutionContext, workplace: Workplace) -
     )
 
 
-@dg.asset(
-    group_name=GROUP, kinds={"python", "parquet"}, owners=OWNERS, partitions_def=SITES, deps=[received_delivery]
-)
+@dg.asset(group_name=GROUP, kinds={"python", "parquet"}, owners=OWNERS, partitions_def=SITES, deps=[received_delivery])
 def registry_findings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult[None]:
     """Registry rows of a site judged by every rule of the dictionary, with Great Expectations."""
     found = steps.check_variables(workplace.home, context.partition_key)

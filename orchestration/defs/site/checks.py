@@ -4,8 +4,6 @@ Here: how results already in the lake show as Dagster checks. Not here: judging;
 blocks, and names rows and series by key only. What cannot be determined is no pass: it fails as a warning and says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg
@@ -49,9 +47,7 @@ def _rule_specs(rules: dict[str, str], asset: dg.AssetsDefinition) -> list[dg.As
 
 
 @dg.multi_asset_check(specs=_registry_specs(), name="registry_checks")
-def registry_checks(
-    context: dg.AssetCheckExecutionContext, workplace: Workplace
-) -> Iterator[dg.AssetCheckResult]:
+def registry_checks(context: dg.AssetCheckExecutionContext, workplace: Workplace) -> Iterator[dg.AssetCheckResult]:
     """Rule results of the site, one check per registry table."""
     results = lake.read_table(workplace.home, "raw_qa__rule_result", context.partition_key)
     for entity in load_dictionary().entities:

@@ -4,8 +4,6 @@ Here: which assets and checks one site's run holds. Not here: when it starts (`s
 starting a process per step costs more than the steps do, and image work has workers of its own.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from orchestration.defs.site.assets import ASSETS, SITES

@@ -4,8 +4,6 @@ Here: what is new, and whether it was tried before. Not here: receiving. A deliv
 run that failed is tried again a few times, and then waits for a data manager.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import dagster as dg

@@ -1,0 +1,176 @@
+"""`ranvier run`: the site job for each site with something new, then one release.
+
+Here: which sites have something new, waiting for deliveries that are still being copied, and what is said at the end.
+Not here: the runs themselves (`orchestration.headless`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ingestion import deliveries as landing
+from orchestration import compute, headless
+from orchestration.headless import Outcome
+from orchestration.progress import Bars, bars
+from qa.imaging.measure import VERSION
+from qa.imaging.verdict import load_limits
+from warehouse import lake, releases
+from warehouse.dictionary import FOLDER
+from warehouse.home import Home, Network
+from warehouse.tables import LAKE_TABLES
+
+
+@dataclass
+class NetworkOutcome:
+    """What a whole run came to."""
+
+    home: Home
+    sites: list[str]
+    runs: list[Outcome] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    """Sites with a delivery that was still changing."""
+
+    @property
+    def is_ok(self) -> bool:
+        """Every run ended well. Findings and refused deliveries are part of a run that did."""
+        return all(run.is_success for run in self.runs)
+
+    def problem(self) -> str:
+        """What failed, in one sentence. The error's text is in the UI only: it may quote what a site sent."""
+        failed = ", ".join(run.site_code or "the release" for run in self.runs if not run.is_success)
+        return f"The run of {failed} failed; the other sites are not affected. See why with: ranvier ui"
+
+    def table(self) -> Table:
+        """One line per site: what was sent, accepted, refused and found, and how long it took."""
+        seconds = {run.site_code: run.seconds for run in self.runs}
+        version = releases.current_version(self.home)
+        columns = ["site", "files", "taken", "refused", "rows", "refused", "pass", "fail", "unsure", "findings", "time"]
+        shown = Table(*columns, title=f"Release {version}" if version else "No release yet")
+        for site in self.sites:
+            counts = site_counts(self.home, site)
+            took = f"{seconds[site]:.0f} s" if site in seconds else "-"
+            shown.add_row(site, *(str(value) for value in counts.values()), took)
+        return shown
+
+
+def site_counts(home: Home, site: str) -> dict[str, int]:
+    """Files and registry rows received, accepted and refused, verdicts, and live findings of a site."""
+    files = lake.read_table(home, "raw_lake__file", site)
+    verdicts = lake.read_table(home, "raw_qa__verdict", site)
+    refused_series = verdicts.filter(verdicts["is_refused"])["series_key"].to_list()
+    accepted = files.filter(
+        (files["status"] == "accepted") & ~files["series_key"].is_in(refused_series).fill_null(False)
+    )
+    registry = [table for table in LAKE_TABLES if table.startswith("raw_registry__")]
+    rows = sum(lake.read_table(home, table, site).height for table in registry)
+    unread = lake.read_table(home, "raw_registry__refusal", site).height
+    broken = lake.read_table(home, "raw_qa__refused_row", site)["row_key"].n_unique()
+    findings = lake.read_table(home, "raw_qa__finding", site)
+    return {
+        "files": files.height,
+        "accepted": accepted.height,
+        "refused": files.height - accepted.height,
+        "rows": rows,
+        "rows_refused": unread + broken,
+        "pass": verdicts.filter(verdicts["verdict"] == "pass").height,
+        "fail": verdicts.filter(verdicts["verdict"] == "fail").height,
+        "undetermined": verdicts.filter(verdicts["verdict"] == "undetermined").height,
+        "findings": findings.filter(~findings["state"].is_in(["resolved", "accepted", "rejected"])).height,
+    }
+
+
+def basis(home: Home, network: Network, site: str) -> str:
+    """Short name of everything a site's results follow from; while it stays the same there is nothing to do."""
+    deliveries = lake.read_table(home, "raw_lake__delivery", site)
+    return lake.sha256_json(
+        {
+            "deliveries": sorted(deliveries["delivery_key"].to_list()),
+            "loose": landing.loose_files(home, site),
+            "thresholds": load_limits(network.thresholds).sha256,
+            "measures": VERSION,
+            "dictionary": {path.name: lake.sha256_file(path) for path in sorted(FOLDER.glob("*.yaml"))},
+        }
+    )
+
+
+def _basis_file(home: Home, site: str) -> Any:
+    return home.cache / "basis" / f"{site}.json"
+
+
+def _has_news(home: Home, network: Network, site: str) -> bool:
+    found = landing.find_deliveries(home, network, site)
+    if any(delivery.is_complete and not delivery.is_received for delivery in found):
+        return True
+    path = _basis_file(home, site)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    has_any = bool(found) or bool(landing.loose_files(home, site))
+    return has_any and known != basis(home, network, site)
+
+
+def _wait_until_still(home: Home, network: Network, sites: Sequence[str], progress: Bars) -> list[str]:
+    """Wait once for deliveries without `_COMPLETE` to be still; returns the sites whose are not."""
+    deadline = time.monotonic() + network.quiet_seconds + 5
+    task = None
+    while True:
+        left = {
+            site: delivery.seconds_left
+            for site in sites
+            for delivery in landing.find_deliveries(home, network, site)
+            if not delivery.is_complete
+        }
+        if not left or time.monotonic() > deadline:
+            break
+        if task is None:
+            task = progress.display.add_task("waiting for deliveries without _COMPLETE to be still", total=None)
+        time.sleep(min(1.0, max(0.1, *left.values())))
+    if task is not None:
+        progress.display.remove_task(task)
+    return sorted(left)
+
+
+def run_network(home: Home, *, only: Sequence[str] | None, release: bool, console: Console) -> NetworkOutcome:
+    """Run every site that has something new, then build and publish a release.
+
+    Parameters
+    ----------
+    only
+        Codes of the sites to run, whether or not they have something new; all sites that have without them.
+    release
+        Whether to build a release; one is built when a site ran, or when there is none yet.
+
+    Raises
+    ------
+    HomeError
+        There is no home, it is in use, or it has no such site.
+    """
+    network = home.network()
+    sites = [network.site(code).code for code in only] if only else [site.code for site in network.sites]
+    with (
+        bars(console) as progress,
+        compute.compute(home, network) as mapper,
+        headless.session(home, mapper=mapper, progress=progress) as instance,
+    ):
+        outcome = NetworkOutcome(home, sites)
+        outcome.unfinished = _wait_until_still(home, network, sites, progress)
+        chosen = [site for site in sites if only or _has_news(home, network, site)]
+        for site in chosen:
+            run = headless.run_sites(home, [site], instance)[0]
+            outcome.runs.append(run)
+            if run.is_success:
+                lake.write_json(_basis_file(home, site), basis(home, network, site))
+        is_due = bool(chosen) or releases.current_version(home) is None
+        has_data = not lake.read_table(home, "raw_lake__accepted").is_empty()
+        if release and is_due and has_data:
+            task = progress.display.add_task("release: tiers, gate, reports", total=None)
+            outcome.runs.append(headless.run_release(home, instance))
+            progress.display.remove_task(task)
+    for site in outcome.unfinished:
+        console.print(f"{site}: a delivery is still changing and was left for the next run.")
+    return outcome
