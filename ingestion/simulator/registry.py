@@ -1,247 +1,288 @@
-"""Registry tables of a simulated network, as each site's own system would export them.
+"""The registry tables of the simulated network: faults planted in them, and the files that sites send.
 
-Here: people, their visits, relapses, courses, sessions and consent, and the faults planted among them. Not here: how a
-table is written (`tables`), scans (`scanner`). What is not planted breaks no rule of the dictionary.
+Here: which row is spoilt how, and CSV and XLSX in a site's own words (its source profile read backwards). Not here: the
+patients themselves (`people`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import datetime as dt
+import io
+import unicodedata
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 
-FAMILY = (
-    "Abelsen Baudoin Cattanei Dahlhaus Esposti Fontvieille Grimstad Hohenleitner Innocentini Jorstad Kaltenbrunn "
-    "Lavergnat Marchegiano Nordvik Oberwieser Pellegrinetti Quesnoy Rindalen Santacroce Thormahlen Ungaretti "
-    "Vestergard Wittelsbeck Xanthopoul Ydstebo Zanardelli"
-).split()
-GIVEN = {
-    "F": "Alberta Brunhild Clelia Dagny Eloise Fiammetta Gudrun Honorine Ingeborg Josephine Kunigunde Leontine".split(),
-    "M": "Arnulf Baptiste Corrado Dagfinn Etienne Folkert Gaspard Haldor Ippolito Joachim Knut Leopoldo".split(),
-}
-LAST_DAY = date(2026, 9, 30)
-"""End of the extract; nothing of the network lies after it."""
-TREATMENTS = ("interferon_beta", "glatiramer_acetate", "dimethyl_fumarate", "natalizumab", "ocrelizumab", "fingolimod")
-STOP_REASONS = ("disease_progression", "not_tolerating", "dmt_switch", "patient_preference")
-FAULTS = (
-    "edss_half", "edss_half", "edss_eleven", "edss_eleven", "onset_after_diagnosis", "onset_after_diagnosis",
-    "stop_before_start", "missing_consent", "withdrawn", "bad_date", "bad_date", "unknown_code", "stop_without_reason",
+from ingestion.profile import Column, Profile, load_profile
+from ingestion.simulator.network import Centre
+from ingestion.simulator.people import Person, Row
+from warehouse.dictionary import load_dictionary
+
+ENTITIES = ("patient", "visit", "relapse", "treatment", "mri_session", "consent")
+FAULT_KINDS = (
+    "edss_half", "edss_eleven", "onset_after_diagnosis", "stop_before_start", "missing_consent", "withdrawn",
+    "bad_date", "unknown_code", "stop_without_reason",
 )  # fmt: skip
-"""What is planted at each site, one patient each; duplicates between sites come on top."""
 EXPECTED = {
-    "edss_half": ("visit", "R01"),
-    "edss_eleven": ("visit", "R01"),
-    "onset_after_diagnosis": ("patient", "R05b"),
-    "stop_before_start": ("treatment", "R07a"),
-    "stop_without_reason": ("treatment", "R07b"),
-    "missing_consent": ("patient", "CONSENT_MISSING"),
-    "withdrawn": ("consent", "withdrawn"),
-    "bad_date": ("visit", "unreadable_date"),
-    "unknown_code": ("relapse", "unknown_code"),
-    "duplicate_patient": ("patient", "R18"),
-}
-"""Fault -> the table it stands in, and the rule or refusal that finds it."""
-
-Row = dict[str, Any]
+    "edss_half": "R01", "edss_eleven": "R01", "onset_after_diagnosis": "R05b", "stop_before_start": "R07a",
+    "missing_consent": "CONSENT_MISSING", "withdrawn": "withdrawn", "bad_date": "unreadable_date",
+    "unknown_code": "unknown_code", "stop_without_reason": "R07b", "duplicate_patient": "R18",
+}  # fmt: skip
+"""Kind -> rule or reason of the refusal that must find it. `withdrawn` breaks no rule: the patient must be in no tier."""
+FAULTS_PER_SITE = 12
+FIXED_TIME = (2026, 9, 28, 12, 0, 0)
 
 
 @dataclass
-class Person:
-    """One patient of a site. `patient_id` is the site's own."""
+class Fault:
+    """A fault planted into one row; `row` is found when the file is written."""
 
-    patient_id: str
-    family_name: str
-    given_name: str
-    sex: str
-    birth_date: date
-    fault: str | None = None
-
-    @property
-    def shares(self) -> bool:
-        """Whether scans of this person may be used to fill a site's delivery."""
-        return self.fault not in ("missing_consent", "withdrawn")
-
-
-@dataclass
-class Registry:
-    """One site's tables: dictionary variable -> value per row; `fault` marks the row that a planted fault stands in."""
-
+    kind: str
     site: str
-    people: list[Person]
-    tables: dict[str, list[Row]] = field(default_factory=dict)
+    entity: str
+    target: Row
+    delivery: str = ""
+    file: str = ""
+    row: int = 0
+    also: dict[str, Any] = field(default_factory=dict)
 
 
-def make_registries(rng: np.random.Generator, sites: list[str], subjects: int) -> list[Registry]:
-    """People and tables of every site.
+@dataclass(frozen=True)
+class Raw:
+    """A cell that is written as it stands, because no value of the dictionary could be written so."""
 
-    Parameters
-    ----------
-    subjects
-        Patients per site. Each planted fault takes one; with fewer than 13 patients later kinds are left out, and the
-        next site begins with them.
+    text: str
+
+
+def _edss(value: float) -> Callable[[Person, np.random.Generator], tuple[str, Row]]:
+    def spoil(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+        row = person.rows["visit"][int(rng.integers(len(person.rows["visit"])))]
+        row["edss"] = value
+        return "visit", row
+
+    return spoil
+
+
+def _onset(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+    row = person.patient
+    row["diagnosis_date"] = row["onset_date"] - dt.timedelta(days=int(rng.integers(40, 300)))
+    return "patient", row
+
+
+def _stop(with_reason: bool) -> Callable[[Person, np.random.Generator], tuple[str, Row]]:
+    def spoil(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+        row = person.rows["treatment"][-1]
+        days = int(rng.integers(30, 200))
+        row["stop_date"] = row["start_date"] + dt.timedelta(days=-days if with_reason else days)
+        row["stop_reason"] = "not_tolerating" if with_reason else None
+        return "treatment", row
+
+    return spoil
+
+
+def _no_consent(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+    person.rows["consent"] = []
+    return "patient", person.patient
+
+
+def _withdrawn(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+    row = person.rows["consent"][0]
+    row["withdrawal_date"] = row["consent_date"] + dt.timedelta(days=int(rng.integers(60, 400)))
+    return "consent", row
+
+
+def _bad_date(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+    row = person.rows["visit"][-1]
+    row["visit_date"] = Raw(str(rng.choice(("31/02/2025", "2025-13-40", "ca. 2025", "00.00.2025"))))
+    return "visit", row
+
+
+def _unknown_code(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
+    row = person.rows["visit"][-1]
+    row["visit_type"] = Raw(str(rng.choice(("77", "xx", "Q"))))
+    return "visit", row
+
+
+SPOIL: dict[str, Callable[[Person, np.random.Generator], tuple[str, Row]]] = {
+    "edss_half": _edss(0.5), "edss_eleven": _edss(11.0), "onset_after_diagnosis": _onset,
+    "stop_before_start": _stop(True), "stop_without_reason": _stop(False), "missing_consent": _no_consent,
+    "withdrawn": _withdrawn, "bad_date": _bad_date, "unknown_code": _unknown_code,
+}  # fmt: skip
+
+
+def plant(site: str, index: int, people: Sequence[Person], rng: np.random.Generator) -> list[Fault]:
+    """Spoil one row each of up to twelve different people; kinds take turns, over the sites too."""
+    faults = []
+    start = index * (FAULTS_PER_SITE % len(FAULT_KINDS))
+    for i, person in enumerate(people[:FAULTS_PER_SITE]):
+        kind = FAULT_KINDS[(start + i) % len(FAULT_KINDS)]
+        entity, row = SPOIL[kind](person, rng)
+        faults.append(Fault(kind, site, entity, row))
+    return faults
+
+
+def plant_duplicate(original: Person, site: str, other: Person, other_site: str) -> Fault:
+    """Make `original` the same person as `other`, who is a patient of another site.
+
+    Some sites send the month of birth only, so that both are born on the first of one.
     """
-    registries = []
-    for number, site in enumerate(sites):
-        people = [_person(rng, site, i) for i in range(subjects)]
-        shift = (number * subjects) % len(FAULTS)
-        faults = (FAULTS[shift:] + FAULTS[:shift])[: max(0, subjects - 2)]
-        chosen = rng.permutation(subjects)[: len(faults)]
-        for index, fault in zip(chosen, faults, strict=True):
-            people[index].fault = fault
-        registries.append(Registry(site, people))
-    _duplicate(rng, registries)
-    for registry in registries:
-        tables: dict[str, list[Row]] = {name: [] for name in ("patient", "visit", "relapse", "treatment")}
-        tables |= {"mri_session": [], "consent": []}
-        for person in registry.people:
-            _live(rng, person, tables)
-        registry.tables = tables
-    return registries
+    other.patient["birth_date"] = other.patient["birth_date"].replace(day=1)
+    for name in ("family_name", "given_name", "sex", "birth_date"):
+        original.patient[name] = other.patient[name]
+    return Fault("duplicate_patient", site, "patient", original.patient, also={"site": other_site})
 
 
-def _person(rng: np.random.Generator, site: str, index: int) -> Person:
-    sex = "F" if rng.random() < 0.7 else "M"
-    born = date(int(rng.integers(1955, 1998)), 1, 1) + timedelta(days=int(rng.integers(365)))
-    return Person(
-        patient_id=f"{site[:2]}{1000 + index * 7 + int(rng.integers(7))}",
-        family_name=str(rng.choice(FAMILY)),
-        given_name=str(rng.choice(GIVEN[sex])),
-        sex=sex,
-        birth_date=born,
-    )
+# ---- from rows to a site's files
 
 
-def _duplicate(rng: np.random.Generator, registries: list[Registry]) -> None:
-    """One person of each site is a patient of the next site too, under another number."""
-    if len(registries) < 2:
-        return
-    pairs = zip(registries, registries[1:] + registries[:1], strict=True)
-    for first, second in pairs:
-        free = [[p for p in r.people if p.fault is None] for r in (first, second)]
-        if not free[0] or not free[1]:
-            continue
-        one, other = (people[int(rng.integers(len(people)))] for people in free)
-        one.fault = other.fault = "duplicate_patient"
-        for name in ("family_name", "given_name", "sex", "birth_date"):
-            setattr(other, name, getattr(one, name))
+class _Writer:
+    """Turns values into a site's words: its source profile backwards."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.types = {e.name: {v.name: v.type for v in e.variables} for e in load_dictionary().entities.values()}
+
+    def columns(self, entity: str) -> list[tuple[str, Column]]:
+        return list(self.profile.entities[entity].columns.items())
+
+    def cell(self, entity: str, column: Column, row: Row, keep_types: bool) -> Any:
+        value = row.get(column.variable)
+        if value is None:
+            return ""
+        if isinstance(value, Raw):
+            return value.text
+        kind = self.types[entity][column.variable]
+        if kind == "date":
+            return value if keep_types else _date_text(value, (column.date_formats or self.profile.date_formats)[0])
+        if kind == "boolean":
+            return (self.profile.true_values if value else self.profile.false_values)[0]
+        if kind == "code":
+            return next((site for site, code in column.values.items() if code == value), value)
+        if kind in ("integer", "decimal"):
+            number = value / column.factor
+            if keep_types:
+                return number
+            return f"{number:g}".replace(".", "," if self.profile.decimal_comma else ".")
+        return value
+
+    def table(self, entity: str, rows: Sequence[Row], keep_types: bool) -> list[list[Any]]:
+        columns = self.columns(entity)
+        return [[name for name, _ in columns]] + [
+            [self.cell(entity, column, row, keep_types) for _, column in columns] for row in rows
+        ]
 
 
-def _live(rng: np.random.Generator, person: Person, tables: dict[str, list[Row]]) -> None:
-    who = person.patient_id
-    onset = person.birth_date + timedelta(days=int(rng.integers(18 * 365, 26 * 365)))
-    diagnosis = onset + timedelta(days=int(rng.integers(30, 900)))
-    first_visit = diagnosis + timedelta(days=int(rng.integers(250, 400)))
-    course = str(rng.choice(["RRMS", "RRMS", "RRMS", "SPMS", "PPMS", "CIS"]))
-    if person.fault == "onset_after_diagnosis":
-        onset, diagnosis = diagnosis + timedelta(days=100), diagnosis
-    tables["patient"].append(
-        {
-            "patient_id": who, "family_name": person.family_name, "given_name": person.given_name, "sex": person.sex,
-            "birth_date": person.birth_date, "onset_date": onset, "diagnosis_date": diagnosis, "disease_course": course,
-            "fault": _mark(person, "onset_after_diagnosis", "missing_consent", "duplicate_patient"),
-        }
-    )  # fmt: skip
-    tables["visit"].extend(_visits(rng, person, first_visit))
-    tables["relapse"].extend(_relapses(rng, person, diagnosis))
-    tables["treatment"].extend(_courses(rng, person, diagnosis))
-    for day in _days(rng, first_visit, int(rng.integers(1, 4)), 300, 420):
-        given = bool(rng.random() < 0.4)
-        tables["mri_session"].append(
-            {
-                "patient_id": who, "mri_date": day, "mri_region": str(rng.choice(["brain", "brain", "brain_spine"])),
-                "is_contrast_given": given, "gd_lesion_count": int(rng.poisson(0.6)) if given else None,
-                "t2_lesion_count": int(rng.integers(2, 60)),
-            }
-        )  # fmt: skip
-    if person.fault != "missing_consent":
-        signed = first_visit + timedelta(days=int(rng.integers(0, 90)))
-        gone = person.fault == "withdrawn"
-        tables["consent"].append(
-            {
-                "patient_id": who, "consent_date": signed, "is_registry_consented": True, "is_imaging_consented": True,
-                "is_research_sharing_consented": True,
-                "withdrawal_date": signed + timedelta(days=400) if gone else None,
-                "fault": _mark(person, "withdrawn"),
-            }
-        )  # fmt: skip
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _mark(person: Person, *kinds: str) -> str | None:
-    return person.fault if person.fault in kinds else None
+def _date_text(day: dt.date, form: str) -> str:
+    """`strftime` without the machine's language."""
+    return day.strftime(form.replace("%b", _MONTHS[day.month - 1]))
 
 
-def _days(rng: np.random.Generator, start: date, count: int, least: int, most: int) -> Iterable[date]:
-    day = start
-    for _ in range(count):
-        if day <= LAST_DAY:
-            yield day
-        day += timedelta(days=int(rng.integers(least, most)))
+def write_tables(folder: Path, delivery: str, centre: Centre, people: Sequence[Person], faults: Sequence[Fault]) -> None:
+    """Write the tables of a delivery and note in `faults` where each spoilt row stands (the first row is 1)."""
+    writer = _Writer(load_profile(centre.site.profile))
+    sheets: dict[str, list[tuple[str, list[list[Any]]]]] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for entity in ENTITIES:
+        rows = [row for person in people for row in person.rows[entity]]
+        name = centre.files[entity]
+        for fault in faults:
+            place = next((i for i, row in enumerate(rows) if row is fault.target), None)
+            if place is not None:
+                fault.delivery, fault.file, fault.row = delivery, name, place + 2
+        is_workbook = name.endswith(".xlsx")
+        table = writer.table(entity, rows, is_workbook)
+        if is_workbook:
+            sheets.setdefault(name, []).append((centre.sheets[entity], table))
+        elif rows:
+            text = io.StringIO()
+            csv.writer(text, delimiter=writer.profile.separator or ",", lineterminator="\r\n").writerows(table)
+            (folder / name).write_bytes(_encoded(text.getvalue(), writer.profile.encoding or "utf-8"))
+    for name, found in sheets.items():
+        (folder / name).write_bytes(workbook(found))
 
 
-def _visits(rng: np.random.Generator, person: Person, start: date) -> list[Row]:
-    edss = float(rng.choice([1.0, 1.5, 2.0, 2.5, 3.0, 4.0]))
-    rows: list[Row] = []
-    for day in _days(rng, start, int(rng.integers(3, 7)), 150, 380):
-        edss = float(np.clip(edss + rng.choice([-0.5, 0.0, 0.0, 0.5]), 1.0, 9.0))
-        rows.append(
-            {
-                "patient_id": person.patient_id, "visit_date": day, "visit_type": str(rng.choice(["clinic", "remote"])),
-                "edss": edss, "fs_pyramidal": int(rng.integers(0, 4)), "fs_cerebellar": int(rng.integers(0, 4)),
-                "fs_visual": int(rng.integers(0, 3)), "t25fw_s": round(float(rng.uniform(3.5, 20)), 1),
-                "sdmt_score": int(rng.integers(22, 75)),
-            }
-        )  # fmt: skip
-    row = rows[int(rng.integers(len(rows)))]
-    if person.fault in ("edss_half", "edss_eleven"):
-        row["edss"] = 0.5 if person.fault == "edss_half" else 11.0
-        row["fault"] = person.fault
-    if person.fault == "bad_date":
-        # A row of its own: what the fault refuses is then nobody's measurement.
-        rows.append({**row, "visit_date": (31, 2, 2019), "fault": person.fault})
-    return rows
+def _encoded(text: str, encoding: str) -> bytes:
+    """Text in a site's encoding; a foreign name loses the accents that its clerks cannot type."""
+
+    def typed(letter: str) -> str:
+        try:
+            letter.encode(encoding)
+        except UnicodeEncodeError:
+            return unicodedata.normalize("NFKD", letter)[0]
+        return letter
+
+    return "".join(typed(letter) for letter in text).encode(encoding)
 
 
-def _relapses(rng: np.random.Generator, person: Person, start: date) -> list[Row]:
-    count = max(int(rng.integers(0, 4)), person.fault == "unknown_code")
-    rows: list[Row] = [
-        {
-            "patient_id": person.patient_id, "relapse_date": day, "relapse_duration_days": int(rng.integers(3, 60)),
-            "relapse_severity": str(rng.choice(["mild", "moderate", "severe"])),
-            "is_steroid_treated": bool(rng.random() < 0.6),
-        }
-        for day in _days(rng, start + timedelta(days=60), count, 90, 900)
-    ]  # fmt: skip
-    if person.fault == "unknown_code":
-        rows[0] |= {"relapse_severity": "zz", "fault": person.fault}
-    return rows
+def workbook(sheets: Sequence[tuple[str, list[list[Any]]]]) -> bytes:
+    """A minimal XLSX file: texts inline, numbers, and dates as true date cells. The same cells give the same bytes."""
+    spread = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    numbers = range(1, len(sheets) + 1)
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        '<Default Extension="xml" ContentType="application/xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
+        f'<Override PartName="/xl/styles.xml" ContentType="{kind}.styles+xml"/>'
+        + "".join(
+            f'<Override PartName="/xl/worksheets/sheet{i}.xml" ContentType="{kind}.worksheet+xml"/>' for i in numbers
+        )
+        + "</Types>",
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
+        f'<Relationship Id="rId1" Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{spread}" xmlns:r="{office}"><sheets>'
+        + "".join(
+            f'<sheet name="{escape(name)}" sheetId="{i}" r:id="rId{i}"/>'
+            for i, (name, _) in zip(numbers, sheets, strict=True)
+        )
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
+        + "".join(
+            f'<Relationship Id="rId{i}" Type="{office}/worksheet" Target="worksheets/sheet{i}.xml"/>' for i in numbers
+        )
+        + f'<Relationship Id="rId{len(sheets) + 1}" Type="{office}/styles" Target="styles.xml"/></Relationships>',
+        "xl/styles.xml": f'<styleSheet xmlns="{spread}"><fonts count="1"><font/></fonts><fills count="1"><fill/></fills>'
+        '<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>'
+        '<cellXfs count="2"><xf/><xf numFmtId="14" applyNumberFormat="1"/></cellXfs></styleSheet>',
+    }
+    for i, (_, table) in zip(numbers, sheets, strict=True):
+        lines = "".join(
+            f'<row r="{r}">' + "".join(_cell(f"{_letter(c)}{r}", value) for c, value in enumerate(row)) + "</row>"
+            for r, row in enumerate(table, start=1)
+        )
+        parts[f"xl/worksheets/sheet{i}.xml"] = f'<worksheet xmlns="{spread}"><sheetData>{lines}</sheetData></worksheet>'
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, text in parts.items():
+            entry = zipfile.ZipInfo(name, FIXED_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            head = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+            archive.writestr(entry, (head + text).encode())
+    return out.getvalue()
 
 
-def _courses(rng: np.random.Generator, person: Person, start: date) -> list[Row]:
-    is_faulty = person.fault in ("stop_before_start", "stop_without_reason")
-    names = rng.permutation(TREATMENTS)[: max(int(rng.integers(0, 3)), int(is_faulty))]
-    rows: list[Row] = []
-    begin = start + timedelta(days=int(rng.integers(20, 90)))
-    for position, name in enumerate(names):
-        is_last = position == len(names) - 1
-        end = begin + timedelta(days=int(rng.integers(200, 1200)))
-        stopped = (not is_last or is_faulty) and end < LAST_DAY
-        rows.append(
-            {
-                "patient_id": person.patient_id, "dmt": str(name), "start_date": begin,
-                "stop_date": end if stopped else None,
-                "stop_reason": str(rng.choice(STOP_REASONS)) if stopped else None,
-            }
-        )  # fmt: skip
-        begin = end + timedelta(days=int(rng.integers(30, 90)))
-    if is_faulty:
-        first = rows[0]
-        first["fault"] = person.fault
-        if person.fault == "stop_before_start":
-            first["stop_date"] = first["start_date"] - timedelta(days=40)
-            first["stop_reason"] = first["stop_reason"] or STOP_REASONS[0]
-        else:
-            first["stop_date"], first["stop_reason"] = first["start_date"] + timedelta(days=150), None
-    return rows
+def _letter(column: int) -> str:
+    return chr(ord("A") + column)
+
+
+def _cell(place: str, value: Any) -> str:
+    if value == "" or value is None:
+        return ""
+    if isinstance(value, dt.date):
+        return f'<c r="{place}" s="1"><v>{(value - dt.date(1899, 12, 30)).days}</v></c>'
+    if isinstance(value, int | float):
+        return f'<c r="{place}"><v>{value:g}</v></c>'
+    return f'<c r="{place}" t="inlineStr"><is><t>{escape(str(value))}</t></is></c>'
+
