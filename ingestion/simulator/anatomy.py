@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from warehouse.errors import RanvierError
+from warehouse.lake import temporary
 
 Array = NDArray[np.float32]
 SHAPE = (221, 271, 283)
@@ -39,6 +40,9 @@ WHITE = (
     "datasets/data/mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
     "382d92812de4744f9c86c7a0e4f680dc317a0a50e4da1f0153618a6798c7b7db",
 )
+VERSION = 2
+"""Goes up with every change of what is built, so that no head of an older version is taken from a cache."""
+MAPS = ("grey", "white", "fluid", "other", "sites")
 SIGNAL = {
     # White matter of T1w and grey matter of FLAIR are 1; ratios as in 3 T MPRAGE and 3D FLAIR.
     "T1w": {"grey": 0.68, "white": 1.0, "fluid": 0.24, "other": 1.0, "lesion": 0.66},
@@ -106,18 +110,45 @@ def _completed(head: NDArray[np.bool_], x: Array, y: Array, z: Array) -> NDArray
     nape = -30 + (z + 72) * 0.15
     neck = (x / 60) ** 2 + ((y - nape) / 62) ** 2 < 1
     outline = head | face | (neck & (z < -50))
-    return ndimage.gaussian_filter(outline.astype(np.float32), 4) > 0.5
+    return ndimage.gaussian_filter(outline.astype(np.float32), 4, truncate=2) > 0.5
+
+
+def _texture() -> Array:
+    """Smooth random texture of flesh with standard deviation 1, made on an 8 mm grid."""
+    coarse = np.random.default_rng(7).standard_normal([n // 8 + 2 for n in SHAPE], dtype=np.float32)
+    coarse = ndimage.gaussian_filter(coarse, 1)
+    fine = coarse / coarse.std()
+    for axis, n in enumerate(SHAPE):
+        position = np.arange(n) / 8
+        low = position.astype(int)
+        weight = (position - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        fine = np.take(fine, low, axis) * (1 - weight) + np.take(fine, low + 1, axis) * weight
+    return fine
 
 
 @lru_cache(maxsize=1)
-def load_anatomy() -> Anatomy:
-    """The completed head. Some seconds the first time in a process.
+def load_anatomy(cache: Path | None = None) -> Anatomy:
+    """The completed head; built in some seconds and kept in `cache` for the next process.
 
     Raises RanvierError when the wheels' files are gone or changed.
     """
+    if cache is None:
+        return _build()
+    sources = "".join(source[2] for source in (HEAD, GREY, WHITE))
+    name = hashlib.sha256(f"{VERSION} {sources}".encode()).hexdigest()[:16]
+    kept = cache / f"simulated_head_{name}.npz"
+    if not kept.exists():
+        built = _build()
+        with temporary(kept) as draft, draft.open("wb") as handle:
+            np.savez_compressed(handle, **{name: getattr(built, name) for name in MAPS})
+    with np.load(kept) as maps:
+        return Anatomy(**{name: maps[name] for name in MAPS})
+
+
+def _build() -> Anatomy:
     image, grey, white = _load(HEAD), _load(GREY) / 255, _load(WHITE) / 255
     x, y, z = (
-        (np.arange(n, dtype=np.float32) + o).reshape(shape)
+        np.arange(o, o + n, dtype=np.float32).reshape(shape)
         for n, o, shape in zip(SHAPE, ORIGIN_MM, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
     )
     smooth = ndimage.gaussian_filter(image, 1.5)
@@ -125,14 +156,18 @@ def load_anatomy() -> Anatomy:
     real = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
     for k in range(real.shape[2]):
         real[:, :, k] = ndimage.binary_fill_holes(real[:, :, k])
-    outline = _completed(real, x, y, z)
+    brain = ndimage.binary_closing(ndimage.gaussian_filter(grey + white, 0.7) > 0.2, iterations=5)
+    for k in range(brain.shape[2]):
+        brain[:, :, k] = ndimage.binary_fill_holes(brain[:, :, k])
+    away = _distance_to(brain)
+    # The average keeps no scalp over the vertex.
+    outline = _completed(real | ((away < 11) & (z > -30)), x, y, z)
     added = outline & (~real | (smooth < 40) & (z < -20) & (y > 20))
     # The seam runs over a centimetre, so that no edge shows where the averaged head ends.
     known = np.clip((_distance_to(added) - 2) / 9, 0, 1)
 
     depth = _distance_to(~outline)
-    texture = ndimage.gaussian_filter(np.random.default_rng(7).standard_normal(SHAPE, dtype=np.float32), 4)
-    muscle = 0.5 + 0.9 * texture / (texture.std() * 10)
+    muscle = 0.5 + 0.05 * _texture()
     fat = np.clip(1 - np.abs(depth - 4) / 4, 0, 1)
     flesh = muscle * (1 - fat) + 0.95 * fat
     for cy, cz, ax, ay, az, level, sides in (
@@ -150,12 +185,10 @@ def load_anatomy() -> Anatomy:
     level = float(np.median(image[white > 0.95]))
     other = np.where(outline, known * np.minimum(image / level, 1.4) + (1 - known) * flesh, 0)
 
-    brain = ndimage.binary_closing(ndimage.gaussian_filter(grey + white, 0.7) > 0.2, iterations=5)
-    for k in range(brain.shape[2]):
-        brain[:, :, k] = ndimage.binary_fill_holes(brain[:, :, k])
-    away = _distance_to(brain)
-    # Averaging over people blurs the skull away; bone has no signal.
-    other *= 1 - 0.7 * np.exp(-(((away - 5.0) / 2.4) ** 2)) * (z > -45)
+    # Averaging over people blurs the skull away; bone has no signal. Below the skull's base it fades out.
+    skull = np.exp(-(((away - 4.0) / 2.0) ** 2)) * np.clip((z + 55) / 20, 0, 1)
+    scalp = np.exp(-(((depth - 2.5) / 2.0) ** 2)) * np.clip((z - 10) / 20, 0, 1)
+    other = np.maximum(other * (1 - 0.8 * skull), 1.1 * scalp * outline)
     cord_y = -44 + (z + 72) * 0.1
     radius = np.sqrt(x**2 + ((y - cord_y) * 1.15) ** 2)
     below = np.clip((-66 - z) / 8, 0, 1)
@@ -174,8 +207,11 @@ def load_anatomy() -> Anatomy:
     ventricles = (fluid > 0.8) & (np.abs(x) < 35) & (y > -75) & (y < 45) & (z > -5) & (z < 35)
     near = _distance_to(ndimage.binary_opening(ventricles, iterations=2))
     sites = np.argwhere((near > 2) & (near < 11) & (white > 0.85) & (z > 2) & (np.abs(x) > 8)).astype(np.int32)
-    bytes_of = [np.round(a * 255).astype(np.uint8) for a in (grey, white, fluid, other)]
-    return Anatomy(*bytes_of, sites)
+    bytes_of = {
+        name: np.round(tissue * 255).astype(np.uint8)
+        for name, tissue in {"grey": grey, "white": white, "fluid": fluid, "other": other}.items()
+    }
+    return Anatomy(**bytes_of, sites=sites)
 
 
 def signal(anatomy: Anatomy, contrast: str, lesions: int, rng: np.random.Generator) -> Array:
