@@ -126,11 +126,11 @@ def queries() -> list[tuple[str, str, str]]:
             first = re.match(r"-- tier: (\w+)\n", block)
             assert first, f"{page.name}: a query does not say its tier"
             found.append((page.name, first.group(1), block))
-    for page, arguments in shown_commands():
-        command, left = walk(arguments)
-        if arguments[:1] == ("sql",) and "--help" not in left:
+    for name, arguments in shown_commands():
+        if arguments[:1] == ("sql",) and "--help" not in arguments:
+            command, left = walk(arguments)
             given = command.make_context("ranvier", left).params
-            found.append((page, "site" if given["site"] else given["tier"], given["query"]))
+            found.append((name, "site" if given["site"] else given["tier"], given["query"]))
     return found
 
 
