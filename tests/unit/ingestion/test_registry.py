@@ -16,7 +16,7 @@ from warehouse.home import Home
 from warehouse.pseudonyms import Pseudonyms
 
 sys.path.insert(0, str(Path(__file__).parent))
-from workbook import DateCell, write_workbook  # noqa: E402
+from workbook import DateCell, write_workbook
 
 HEADER = "patient_id,family_name,given_name,sex,birth_date,disease_course"
 ROW = "HAM-0042,Müller,Zoë,F,1980-02-29,RRMS"
