@@ -74,8 +74,8 @@ def receive(
 
     When it was received before, only its receipt is renewed. It may be killed at any moment and started again:
     `raw_lake__delivery` is written last, and what an interrupted receipt left behind is cleared first. Bad content
-    never raises: each file, row and series that cannot be used is refused with a reason, and a delivery of which nothing can
-    be used gets the status `unreadable`.
+    never raises: each file, row and series that cannot be used is refused with a reason, and a delivery of which
+    nothing can be used gets the status `unreadable`.
 
     Raises
     ------
