@@ -1,13 +1,14 @@
 """Unpacking what sites send packed, without trusting it.
 
-Here: listing and unpacking zip and tar archives, one member at a time, into the home's cache. Not here: what the members
-are. A member's path never leads out of its folder, no archive may grow without limit, and a damaged member is refused
-without its neighbours.
+Here: listing and unpacking zip and tar archives, one member at a time, into the home's cache. Not here: what the
+members are. A member's path never leads out of its folder, no archive may grow without limit, and a damaged member is
+refused without its neighbours.
 """
 
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import re
@@ -17,14 +18,22 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from warehouse.lake import CHUNK
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 UNSUPPORTED_ENDINGS = (".7z", ".rar")
+TAR_OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": lambda handle: cast(IO[bytes], gzip.GzipFile(fileobj=handle)),
+    b"BZ": lambda handle: cast(IO[bytes], bz2.BZ2File(handle)),
+    b"\xfd7": lambda handle: cast(IO[bytes], lzma.LZMAFile(handle)),  # noqa: SIM115 - whoever opens it closes it
+}
+"""First bytes of a compressed tar archive -> what unpacks it."""
 MAXIMUM_MEMBERS = 500_000
 """More files than the largest study holds; beyond, listing alone would fill memory."""
 MAXIMUM_RATIO = 200
@@ -33,6 +42,12 @@ FREE_RATIO_BYTES = 256 << 20
 """Archives that unpack to less than this are not measured by their ratio."""
 RESERVE_BYTES = 2 << 30
 """Disk space that unpacking leaves free."""
+
+TOO_LARGE = (
+    "archive_too_large",
+    "The archive unpacks to more than is allowed or fits the disk; send it in parts or as a plain folder.",
+)
+NESTED = ("nested_archive", "Archives inside archives are not opened; unpack it and send its files.")
 
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -47,6 +62,13 @@ _DAMAGED = (
     NotImplementedError,
     RuntimeError,
 )
+"""What the archive libraries raise on damaged content. Check an OSError with `_is_ours` first."""
+_CONTENT_ERRNO = frozenset({None, errno.EINVAL})
+"""Errors of the libraries have no number; a seek to an offset that the archive got wrong has EINVAL."""
+_NAME_ERRNO = frozenset(
+    {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOENT}
+)
+"""Errors that a member's name makes, and not the disk."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +96,19 @@ class _TooLarge(Exception):
     """The archive unpacks to more than it may."""
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error speaks of this machine (a full disk) and not of what was sent."""
+    return isinstance(error, OSError) and error.errno not in _CONTENT_ERRNO
+
+
+def has_archive_ending(name: str) -> bool:
+    return name.lower().endswith((".zip", *TAR_ENDINGS, *UNSUPPORTED_ENDINGS))
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file is packed, by its ending or its first bytes. Workbooks and `.nii.gz` are not."""
     name = path.name.lower()
-    if name.endswith((".zip", *TAR_ENDINGS, *UNSUPPORTED_ENDINGS)):
+    if has_archive_ending(name):
         return True
     if name.endswith((".xlsx", ".xlsm", ".xlsb", ".ods", ".docx", ".pptx", ".mgz", ".gz")):
         return False
@@ -103,6 +134,11 @@ def unpack(archive: Path, folder: Path) -> Unpacked:
     Unpacked
         One member per file in the archive, also for those refused: links and devices, unsafe paths, archives inside
         the archive, damaged ones, and whatever lies beyond the size limit.
+
+    Raises
+    ------
+    OSError
+        The disk is full or fails: nothing is known about the archive then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     result = Unpacked()
@@ -120,7 +156,11 @@ def unpack(archive: Path, folder: Path) -> Unpacked:
     except PermissionError:
         result.reason_code = "unreadable_file"
         result.reason = "The file cannot be opened; check its permissions and send it again."
-    except _DAMAGED:
+    except _TooLarge:
+        result.reason_code, result.reason = TOO_LARGE
+    except _DAMAGED as error:
+        if _is_ours(error):
+            raise
         result.reason_code = "damaged_archive"
         result.reason = (
             f"The archive is damaged or was cut off after {len(result.members)} readable file(s); "
@@ -135,13 +175,17 @@ def _starts_like_zip(path: Path) -> bool:
         return handle.read(2) == b"PK"
 
 
+def _limit(archive: Path, folder: Path) -> int:
+    """Bytes that an archive may unpack to."""
+    free = shutil.disk_usage(folder).free - RESERVE_BYTES
+    return max(0, min(max(FREE_RATIO_BYTES, archive.stat().st_size * MAXIMUM_RATIO), free))
+
+
 class _Writer:
     """Writes members below a folder and keeps count of what they take."""
 
     def __init__(self, archive: Path, folder: Path, result: Unpacked) -> None:
-        packed = archive.stat().st_size
-        free = shutil.disk_usage(folder).free - RESERVE_BYTES
-        self._left = max(0, min(max(FREE_RATIO_BYTES, packed * MAXIMUM_RATIO), free))
+        self._left = _limit(archive, folder)
         self._folder = folder
         self._result = result
         self._taken: set[str] = set()
@@ -159,30 +203,22 @@ class _Writer:
             self.refuse(name, size, "unsafe_path", "Its path leads out of the archive; pack it with relative paths.")
         elif name.as_posix().casefold() in self._taken:
             self.refuse(name, size, "duplicate_member", "Another file of the archive has the same path; send it apart.")
-        elif is_archive(Path(name.name)):
-            self.refuse(
-                name, size, "nested_archive", "Archives inside archives are not opened; unpack it and send its files."
-            )
+        elif has_archive_ending(name.name):
+            self.refuse(name, size, *NESTED)
         elif self._is_full:
-            self._refuse_large(name, size)
+            self.refuse(name, size, *TOO_LARGE)
         else:
             self._taken.add(name.as_posix().casefold())
             self._write(name, size, opened)
-
-    def _refuse_large(self, name: PurePosixPath, size: int) -> None:
-        self.refuse(
-            name,
-            size,
-            "archive_too_large",
-            "The archive unpacks to more than is allowed or fits the disk; send it in parts or as a plain folder.",
-        )
 
     def _write(self, name: PurePosixPath, size: int, opened: Callable[[], IO[bytes] | None]) -> None:
         target = self._folder / name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle = target.open("xb")
-        except OSError:
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in _NAME_ERRNO:
+                raise
             self.refuse(name, size, "unusable_name", "Its name cannot be stored; rename it and send it again.")
             return
         try:
@@ -195,17 +231,17 @@ class _Writer:
         except _TooLarge:
             self._is_full = True
             target.unlink()
-            self._refuse_large(name, size)
+            self.refuse(name, size, *TOO_LARGE)
             return
-        except _DAMAGED:
+        except _DAMAGED as error:
             target.unlink()
+            if _is_ours(error):
+                raise
             self.refuse(name, size, "damaged_member", "The file is damaged inside the archive; pack and send it again.")
             raise
         if is_archive(target):
             target.unlink()
-            self.refuse(
-                name, size, "nested_archive", "Archives inside archives are not opened; unpack it and send its files."
-            )
+            self.refuse(name, size, *NESTED)
             return
         self._result.members.append(Member(name, target, count))
 
@@ -239,42 +275,52 @@ def _unpack_zip(archive: Path, folder: Path, result: Unpacked) -> None:
                 writer.add(
                     info.filename,
                     info.file_size,
-                    lambda info=info: packed.open(info),  # type: ignore[misc]
+                    partial(packed.open, info),
                     is_regular=kind in (0, stat.S_IFREG),
                 )
-            except _DAMAGED:
-                if len(result.members) == before:
+            except _DAMAGED as error:
+                if _is_ours(error) or len(result.members) == before:
                     raise
                 # A zip's members are found through its directory: one that is damaged says nothing about the next.
 
 
+class _Stream:
+    """An unpacked tar stream that ends with `_TooLarge` when more comes out of it than may."""
+
+    def __init__(self, source: IO[bytes], limit: int) -> None:
+        self._source = source
+        self._left = limit
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooLarge
+        return data
+
+
 def _unpack_tar(archive: Path, folder: Path, result: Unpacked) -> None:
-    opener = {b"\x1f\x8b": "r|gz", b"BZ": "r|bz2", b"\xfd7": "r|xz"}
     with archive.open("rb") as handle:
-        mode = opener.get(handle.read(2), "r|")
-    with tarfile.open(archive, mode) as packed:  # type: ignore[call-overload]
-        writer = _Writer(archive, folder, result)
-        for info in packed:
-            if info.isdir():
-                continue
-            if _too_many(len(result.members) + 1, result):
-                return
-            writer.add(info.name, info.size, lambda info=info: packed.extractfile(info), is_regular=info.isreg())
-    _check_ending(archive, mode)
+        opener = TAR_OPENERS.get(handle.read(2))
+        handle.seek(0)
+        with opener(handle) if opener else nullcontext(handle) as source:
+            # One pass under one limit, for what is skipped too: a few packed bytes may skip over a terabyte.
+            stream = _Stream(source, _limit(archive, folder))
+            # r|: the archive is read once from start to end; what follows is unpacked as it is met.
+            with tarfile.open(fileobj=stream, mode="r|") as packed:  # type: ignore[call-overload]
+                _add_tar_members(packed, _Writer(archive, folder, result), result)
+            # A compressed stream that is cut off between two members ends silently for tarfile; its own end does not.
+            while opener and stream.read(CHUNK):
+                pass
 
 
-def _check_ending(archive: Path, mode: str) -> None:
-    """A compressed stream that is cut off between two members ends silently for tarfile; its own end does not."""
-    openers: dict[str, Callable[[Path], IO[bytes]]] = {
-        "r|gz": gzip.GzipFile,
-        "r|bz2": bz2.BZ2File,
-        "r|xz": lzma.LZMAFile,
-    }
-    if mode not in openers:
-        return
-    with openers[mode](archive) as stream:
-        while stream.read(CHUNK):
-            pass
+def _add_tar_members(packed: tarfile.TarFile, writer: _Writer, result: Unpacked) -> None:
+    for info in packed:
+        if info.isdir():
+            continue
+        if _too_many(len(result.members) + 1, result):
+            return
+        writer.add(info.name, info.size, partial(packed.extractfile, info), is_regular=info.isreg())
 
 
 def _too_many(count: int, result: Unpacked) -> bool:

@@ -1,7 +1,7 @@
 """Finding deliveries: what lies in a site's landing folder, whether it is complete, and whether it was received.
 
-Here: walking a delivery without following links, content hashes with their cache, manifests, identity. Not here: opening
-the files (`ingestion.receive`). Nothing in `landing/` is ever changed.
+Here: walking a delivery without following links, content hashes with their cache, manifests, identity. Not here:
+opening the files (`ingestion.receive`). Nothing in `landing/` is ever changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ingestion.display import display_name
@@ -20,7 +20,16 @@ from warehouse.home import Home, Network
 from warehouse.lake import part_path, sha256_file, sha256_json, write_json
 from warehouse.pseudonyms import Pseudonyms
 
-__all__ = ["COMPLETE_MARKER", "Delivery", "Entry", "display_name", "find_deliveries", "list_entries", "loose_files"]
+__all__ = [
+    "COMPLETE_MARKER",
+    "Delivery",
+    "Entry",
+    "display_name",
+    "find_deliveries",
+    "list_entries",
+    "loose_files",
+    "superseded",
+]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -63,11 +72,64 @@ def find_deliveries(home: Home, network: Network, site_code: str) -> list[Delive
     """The deliveries of a site in order of their folder names.
 
     Content is hashed only when a file's size, times or inode changed since the last look. A folder whose content
-    changed after it was received is a new delivery with a new key.
+    changed after it was received is a new delivery with a new key; one that was changed back counts as not received, so
+    that receiving it says which content holds (see `superseded`).
     """
     network.site(site_code)
     pseudonyms = Pseudonyms(home)
-    return [_look(home, network, pseudonyms, site_code, folder) for folder in _folders(home, site_code)]
+    latest = {receipt.folder_hash: receipt.delivery_key for receipt in receipts(home, site_code)}
+    return [_look(home, network, pseudonyms, site_code, folder, latest) for folder in _folders(home, site_code)]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """That a folder was received with a content, beside the delivery's immutable manifest."""
+
+    delivery_key: str
+    folder_hash: str
+    """Keyed hash of the folder's name: the same for every content that it had."""
+    received_datetime: str
+    """ISO 8601, UTC; renewed when a folder is changed back to content that was received before."""
+    status: str
+
+
+def receipt_path(home: Home, site_code: str, delivery_key: str) -> Path:
+    return home.lake / "deliveries" / site_code / f"{delivery_key}.receipt.json"
+
+
+def write_receipt(home: Home, site_code: str, receipt: Receipt) -> None:
+    write_json(receipt_path(home, site_code, receipt.delivery_key), asdict(receipt))
+
+
+def receipts(home: Home, site_code: str) -> list[Receipt]:
+    """Receipts of a site, oldest first. One whose delivery was not received to its end is left out."""
+    found = [
+        Receipt(**json.loads(path.read_text(encoding="utf-8")))
+        for path in (home.lake / "deliveries" / site_code).glob("[!.]*.receipt.json")
+    ]
+    done = [r for r in found if part_path(home, "raw_lake__delivery", site_code, r.delivery_key).exists()]
+    return sorted(done, key=lambda receipt: (receipt.received_datetime, receipt.delivery_key))
+
+
+def superseded(home: Home, site_code: str) -> dict[str, str]:
+    """New delivery -> the delivery it replaces, where a landing folder was changed after it was received.
+
+    Of several changes each replaces the one before it. An unreadable delivery replaces nothing: what was sent before
+    stays in use.
+    """
+    replaced: dict[str, str] = {}
+    last: dict[str, str] = {}
+    for receipt in receipts(home, site_code):
+        if receipt.status != "read":
+            continue
+        if receipt.folder_hash in last:
+            replaced[receipt.delivery_key] = last[receipt.folder_hash]
+        last[receipt.folder_hash] = receipt.delivery_key
+    return replaced
+
+
+def folder_hash(pseudonyms: Pseudonyms, site_code: str, folder: Path) -> str:
+    return pseudonyms.hash("folder", site_code, folder.name)
 
 
 def loose_files(home: Home, site_code: str) -> int:
@@ -92,7 +154,9 @@ def _folders(home: Home, site_code: str) -> list[Path]:
         return []
 
 
-def _look(home: Home, network: Network, pseudonyms: Pseudonyms, site_code: str, folder: Path) -> Delivery:
+def _look(
+    home: Home, network: Network, pseudonyms: Pseudonyms, site_code: str, folder: Path, latest: dict[str, str]
+) -> Delivery:
     entries, newest = _walk(folder)
     seconds_left = 0.0
     if not any(entry.name == PurePosixPath(COMPLETE_MARKER) for entry in entries):
@@ -104,7 +168,7 @@ def _look(home: Home, network: Network, pseudonyms: Pseudonyms, site_code: str, 
         return Delivery(site_code, folder, False, max(network.quiet_seconds, 1.0), None, None, False)
     manifest = manifest_sha256(hashed)
     key = pseudonyms.key("delivery", site_code, folder.name, manifest)
-    is_received = part_path(home, "raw_lake__delivery", site_code, key).exists()
+    is_received = latest.get(folder_hash(pseudonyms, site_code, folder)) == key
     return Delivery(site_code, folder, True, 0.0, manifest, key, is_received)
 
 
@@ -193,31 +257,15 @@ def _hash(home: Home, pseudonyms: Pseudonyms, site_code: str, folder: Path, entr
                 return None
             except OSError:
                 reason = "The file cannot be opened; check its permissions and send it again."
-                hashed.append(_with(entry, reason_code="unreadable_file", reason=reason))
+                hashed.append(replace(entry, reason_code="unreadable_file", reason=reason))
                 continue
             if [after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino] != facts:
                 return None
         now[label] = [*facts, digest]
-        hashed.append(_with(entry, sha256=digest))
+        hashed.append(replace(entry, sha256=digest))
     if now != known:
         write_json(cache, now)
     return hashed
-
-
-def _with(
-    entry: Entry, *, sha256: str | None = None, reason_code: str | None = None, reason: str | None = None
-) -> Entry:
-    return Entry(
-        entry.name,
-        entry.path,
-        entry.bytes_count,
-        entry.mtime_ns,
-        entry.ctime_ns,
-        entry.inode,
-        reason_code,
-        reason,
-        sha256,
-    )
 
 
 def _read_cache(path: Path) -> dict[str, list[int | str]]:

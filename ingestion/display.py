@@ -1,40 +1,37 @@
 """Names as they may be shown: everything that could identify a person is masked.
 
-Here: the allow-list of technical words and the masking of file and folder names. Not here: which files there are
-(`ingestion.deliveries`). Sites name folders after patients; what is not known to be harmless is masked.
+Here: the masking of file and folder names; the words that may stand are in `display_words.yaml`. Not here: which files
+there are (`ingestion.deliveries`). Sites name folders after patients; what is not known to be harmless is masked.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+import yaml
 
 MASK = "*"
-
-WORDS = frozenset(
-    """
-    adc anat anon archive axial ax baseline bids bmp bold brain bval bvec complete consent cor coronal coverage csv dat
-    data dcm delivery demographics dicom dicomdir dicoms dir dmt doc docx dti dwi echo edmus edss ep epi export extract
-    febrile file files flair fmri fsl func gd gre gz head headers html im image images img ima index info jpeg jpg json
-    labs license licence localizer magnitude manifest mask mdd mp2rage mpr mprage mr mri ms msbase nifti nii notes
-    observations ods pat part patient patients pd pdf pdw phantom phase png ppt pptx protocol ptx raw readme registry
-    relapse relapses report rest resting rtf run sag sagittal scan scanner scans sense ser series ses session sessions
-    siemens philips ge space spgr spine stir study sub subject subjects swi t1 t1w t2 t2w tab table tables tar task test
-    tfe tgz treatment treatments tse tsv txt update upload v1 v2 v3 visit visits volume xls xlsb xlsm xlsx xml xz bz2
-    tbz2 txz yaml yml zip 2d 3d
-    january february march april may june july august september october november december
-    q1 q2 q3 q4 final new old copy full partial monthly quarterly yearly week month quarter year
-    """.split()
-)
-"""Words of the field, file formats and calendar. A word that is also a common first name does not belong here."""
+FIRST_YEAR = 2020
+"""A full date of an earlier year may be a date of birth; a later one is that of a delivery or a scan."""
 
 _RUN = re.compile(r"[^\W_]+", re.UNICODE)
 _PIECES = re.compile(r"\d+|[^\W\d_]+", re.UNICODE)
 _SEPARATOR = re.compile(r"[^\w ./()*-]", re.UNICODE)
+_DATE = re.compile(r"(?<!\d)(\d{1,4})([-._ /])(\d{1,2})\2(\d{1,4})(?!\d)")
+_PERSON_NUMBER = re.compile(r"(?<![^\W_])(sub|subj|subject|patient|pat|pid|mrn|id)([-_. #]*)\d+(?!\d)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1)
+def allowed_words() -> frozenset[str]:
+    """The allow-list, in lower case."""
+    raw = yaml.safe_load((Path(__file__).parent / "display_words.yaml").read_text(encoding="utf-8"))
+    return frozenset(word for words in raw.values() for word in words.split())
 
 
 def _is_harmless(token: str) -> bool:
-    return token.casefold() in WORDS or (token.isascii() and token.isdigit() and len(token) <= 4)
+    return token.casefold() in allowed_words() or (token.isascii() and token.isdigit() and len(token) <= 4)
 
 
 def _shown(match: re.Match[str]) -> str:
@@ -49,12 +46,19 @@ def _shown(match: re.Match[str]) -> str:
     return MASK
 
 
+def _date_shown(match: re.Match[str]) -> str:
+    years = [int(part) for part in match.group(1, 4) if len(part) == 4]
+    return match.group() if any(year >= FIRST_YEAR for year in years) else MASK
+
+
 def display_name(path: PurePath | str) -> str:
     """A path or name that identifies nobody.
 
-    Every token that is neither a technical word of the allow-list nor a number of at most four digits becomes `*`;
-    separators stay, so that a site recognises the shape of its own names.
+    Every token that is neither a technical word of the allow-list nor a number of at most four digits becomes `*`, and
+    so does the number of a patient (`sub-0042`) and a date that may be one of birth. Separators stay, so that a site
+    recognises the shape of its own names.
     """
     text = path.as_posix() if isinstance(path, PurePath) else path
+    text = _PERSON_NUMBER.sub(rf"\1\2{MASK}", _DATE.sub(_date_shown, text))
     masked = _SEPARATOR.sub(MASK, _RUN.sub(_shown, text))
     return re.sub(r"\*{2,}", MASK, masked)

@@ -1,12 +1,15 @@
 """Receiving a delivery: every file that arrived gets a fate, and what can be used gets into the lake.
 
-Here: the order of steps, the accounting, and what is written last. Not here: how tables (`ingestion.registry`), archives
-(`ingestion.archives`) and scans (`ingestion.imaging`) are read. Received = accepted + refused, or nothing is written.
+Here: the order of steps, the accounting, and what is written last. Not here: how tables (`ingestion.registry`),
+archives (`ingestion.archives`) and scans (`ingestion.imaging`) are read. Received = accepted + refused, or nothing is
+written.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +19,22 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from ingestion.archives import Unpacked, is_archive, unpack
-from ingestion.deliveries import COMPLETE_MARKER, Delivery, Entry, list_entries, manifest_sha256
+from ingestion.deliveries import (
+    COMPLETE_MARKER,
+    Delivery,
+    Entry,
+    Receipt,
+    folder_hash,
+    list_entries,
+    manifest_sha256,
+    write_receipt,
+)
 from ingestion.display import display_name
 from ingestion.profile import Profile, load_profile
 from ingestion.registry import RegistryFile, RegistryResult, is_candidate, read_registry
-from warehouse.errors import DeliveryError, RanvierError
+from warehouse.errors import DeliveryError, HomeError, RanvierError
 from warehouse.home import Home, Network
-from warehouse.lake import part_path, sha256_file, write_json, write_part
+from warehouse.lake import part_path, read_table, sha256_file, write_json, write_part
 from warehouse.pseudonyms import Pseudonyms
 from warehouse.tables import LAKE_TABLES, schema_of
 from warehouse.work import Mapper, Progress, serial, silent
@@ -31,6 +43,8 @@ LOGGER = logging.getLogger(__name__)
 
 SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 NOT_USABLE = ("not_usable", "This is not a registry table, DICOM or NIfTI file; nothing needs to be done about it.")
+
+_CHANGED = "The delivery changed while it was received; look for deliveries again in a moment"
 
 
 @dataclass(frozen=True)
@@ -58,30 +72,46 @@ def receive(
 ) -> None:
     """Take a complete delivery into the lake.
 
-    Nothing happens when it was received before. It may be killed at any moment and started again: `raw_lake__delivery`
-    is written last, and what an interrupted receipt left behind is cleared first. Bad content never raises: each file,
-    row and series that cannot be used is refused with a reason, and a delivery of which nothing can be used gets the
-    status `unreadable`.
+    When it was received before, only its receipt is renewed. It may be killed at any moment and started again:
+    `raw_lake__delivery` is written last, and what an interrupted receipt left behind is cleared first. Bad content
+    never raises: each file, row and series that cannot be used is refused with a reason, and a delivery of which
+    nothing can be used gets the status `unreadable`.
 
     Raises
     ------
     DeliveryError
         The delivery is not complete, or changed after it was looked at; look again later.
     HomeError
-        The site or its source profile is not usable.
+        The site or its source profile is not usable, or the disk is full.
     """
     key = delivery.delivery_key
     if not delivery.is_complete or key is None:
         raise DeliveryError("The delivery is still being copied; receive it when it is complete")
+    try:
+        _receive(home, network, delivery, key, mapper, progress)
+    except OSError as error:
+        # The system's own text names the file, and sites name files after patients.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HomeError("The disk is full; free some space and run again, nothing is lost") from None
+        if error.errno == errno.ENOENT:
+            raise DeliveryError(_CHANGED) from None
+        what = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise HomeError(f"Receiving stopped on an error of the system ({what}); correct it and run again") from None
+
+
+def _receive(home: Home, network: Network, delivery: Delivery, key: str, mapper: Mapper, progress: Progress) -> None:
+    pseudonyms = Pseudonyms(home)
     if part_path(home, "raw_lake__delivery", delivery.site_code, key).exists():
+        done = read_table(home, "raw_lake__delivery", delivery.site_code).filter(pl.col("delivery_key") == key)
+        _write_receipt(home, pseudonyms, delivery, key, done.item(0, "status"), datetime.now(UTC))
         return
     profile = load_profile(network.site(delivery.site_code).profile, home)
-    pseudonyms = Pseudonyms(home)
     entries = list_entries(home, pseudonyms, delivery.site_code, delivery.folder)
     if entries is None or manifest_sha256(entries) != delivery.manifest_sha256:
-        raise DeliveryError("The delivery changed while it was received; look for deliveries again in a moment")
+        raise DeliveryError(_CHANGED)
     _clear(home, delivery.site_code, key)
-    scratch = home.cache / "unpacked" / key
+    # A site is received by one process at a time, so whatever lies here was left by one that died.
+    scratch = home.cache / "unpacked" / delivery.site_code
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         arrived, fates = _open(entries, scratch, progress)
@@ -92,7 +122,14 @@ def receive(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     _check_accounting(arrived, fates, tables)
-    _write(home, pseudonyms, delivery, entries, arrived, fates, tables, series)
+    _write(home, pseudonyms, delivery, key, entries, arrived, fates, tables, series)
+
+
+def _write_receipt(
+    home: Home, pseudonyms: Pseudonyms, delivery: Delivery, key: str, status: str, now: datetime
+) -> None:
+    folder = folder_hash(pseudonyms, delivery.site_code, delivery.folder)
+    write_receipt(home, delivery.site_code, Receipt(key, folder, now.isoformat(), status))
 
 
 def _clear(home: Home, site_code: str, delivery_key: str) -> None:
@@ -176,7 +213,8 @@ def _images(
     if not waiting:
         return pl.DataFrame(schema=schema_of("raw_imaging__series"))
     # Imaging libraries take seconds to load; a delivery of tables alone does not wait for them.
-    from ingestion.imaging import ImageFile, receive_images
+    from ingestion.imaging import receive_images
+    from ingestion.imaging.model import ImageFile
 
     files = [
         ImageFile(path=file.path, file_number=file.number, sha256=file.sha256 or "", bytes_count=file.bytes_count)
@@ -225,13 +263,14 @@ def _write(
     home: Home,
     pseudonyms: Pseudonyms,
     delivery: Delivery,
+    key: str,
     entries: list[Entry],
     arrived: list[_Arrived],
     fates: dict[int, _Fate],
     tables: RegistryResult,
     series: pl.DataFrame,
 ) -> None:
-    site, key = delivery.site_code, delivery.delivery_key
+    site = delivery.site_code
     for entity, frame in tables.tables.items():
         write_part(home, f"raw_registry__{entity}", frame, site, key)
     if tables.refusals.height:
@@ -263,7 +302,7 @@ def _write(
             "site_code": site,
             "delivery_key": key,
             "display_name": display_name(delivery.folder.name),
-            "folder_hash": pseudonyms.hash("folder", site, delivery.folder.name),
+            "folder_hash": folder_hash(pseudonyms, site, delivery.folder),
             "manifest_sha256": delivery.manifest_sha256,
             "received_datetime": received.isoformat(),
             "status": status,
@@ -284,6 +323,7 @@ def _write(
             ],
         },
     )
+    _write_receipt(home, pseudonyms, delivery, key, status, received)
     summary = {
         "site_code": site,
         "delivery_key": key,
