@@ -79,7 +79,9 @@ def _header(handle: BinaryIO) -> tuple[nibabel.Nifti1Header, int, int]:
     try:
         header = kind(block, check=False)
         if bytes(header["magic"].tobytes()).rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
-            raise ImageRefused("nifti_pair", "the image is split into .hdr and .img; send it as one .nii or .nii.gz file")
+            raise ImageRefused(
+                "nifti_pair", "the image is split into .hdr and .img; send it as one .nii or .nii.gz file"
+            )
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         begin = int(header["vox_offset"])
     except (HeaderDataError, ValueError, KeyError, OverflowError):

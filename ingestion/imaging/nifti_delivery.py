@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.imaging.bids import bids_path, clean_sidecar
-from ingestion.imaging.classify import classify_name
+from ingestion.imaging.classify import Facts, classify_name, contrast_of, facts_of
 from ingestion.imaging.convert import place, put_bytes, put_json, remember, remembered
 from ingestion.imaging.identity import Search, Words
 from ingestion.imaging.model import Converted, ConversionWork, FileFate, ImageFile
@@ -76,7 +76,11 @@ def split(home: Home, files: Sequence[ImageFile]) -> tuple[Delivered, list[Image
             found.images.append((file, parts))
         elif _IMAGE.search(name) and not _starts_like_dicom(file.path):
             found.refused[file.file_number] = FileFate(
-                "other", None, "refused", "unsupported_format", "send the image as one .nii or .nii.gz file, or as DICOM"
+                "other",
+                None,
+                "refused",
+                "unsupported_format",
+                "send the image as one .nii or .nii.gz file, or as DICOM",
             )
         elif ending in _BESIDE:
             stem = (*parts[:-1], name.rsplit(".", 1)[0])
@@ -211,6 +215,8 @@ def _prepare(
     session = pseudonyms.key("session", site_code, subject_name or file.sha256, session_name)
     series = pseudonyms.key("series", site_code, "nifti", subject_name or "", session_name, "/".join(parts))
     contrast, reason, enhanced = classify_name(_stem(parts[-1]))
+    if contrast == "unknown" and "json" in sidecars:
+        contrast, reason = contrast_of(_header_facts(_read_json(sidecars["json"].path)))
     numbers = [file.file_number, *(sidecar.file_number for sidecar in sidecars.values())]
     work = ConversionWork(
         str(home.root),
@@ -274,7 +280,8 @@ def _take_in(home: Home, work: ConversionWork) -> Converted:
     ledger = {
         "profile": "NIfTI header texts and extensions blanked; sidecar by allow-list of keys",
         "actions": [
-            {"tag": name, "action": "emptied"} for name in ("aux_file", "data_type", "db_name", "descrip", "intent_name")
+            {"tag": name, "action": "emptied"}
+            for name in ("aux_file", "data_type", "db_name", "descrip", "intent_name")
         ]
         + [{"tag": "extensions", "action": "removed"}]
         + [{"tag": "sidecar", "action": "cleaned"}] * bool(raw),
@@ -298,10 +305,44 @@ def _take_in(home: Home, work: ConversionWork) -> Converted:
     )
 
 
+def _header_facts(side: dict[str, Any]) -> Facts:
+    """The facts that a sidecar states, as those of a DICOM header."""
+
+    def text(name: str) -> str:
+        value = side.get(name)
+        return "\\".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+    def number(name: str, scale: float = 1) -> float | None:
+        value = side.get(name)
+        return value * scale if isinstance(value, int | float) else None
+
+    row = {
+        "image_type": text("ImageType").upper(),
+        "scanning_sequence": text("ScanningSequence").upper().replace("_", "\\"),
+        "sequence_variant": text("SequenceVariant").upper().replace("_", "\\"),
+        "scan_options": text("ScanOptions").upper(),
+        "sequence_name": text("SequenceName"),
+        "series_description": text("SeriesDescription"),
+        "protocol_name": text("ProtocolName"),
+        "model": text("ManufacturersModelName"),
+        "component": "phase" if "PHASE" in text("ImageType").upper().split("\\") else "magnitude",
+        "angio_flag": False,
+        "is_epi": "EP" in text("ScanningSequence").upper().replace("_", "\\").split("\\"),
+        "is_spoiled": side.get("SpoilingState") is True,
+        "echo_time_ms": number("EchoTime", 1000),
+        "repetition_time_ms": number("RepetitionTime", 1000),
+        "inversion_time_ms": number("InversionTime", 1000),
+        "flip_angle_deg": number("FlipAngle"),
+        "echo_train_length": number("EchoTrainLength"),
+    }
+    return facts_of(row, None)
+
+
 def _json(work: ConversionWork) -> dict[str, Any]:
-    if "json" not in work.sidecars:
-        return {}
-    path = Path(work.sidecars["json"][0])
+    return _read_json(Path(work.sidecars["json"][0])) if "json" in work.sidecars else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _JSON_LIMIT:
             return {}

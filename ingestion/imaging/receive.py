@@ -119,4 +119,3 @@ def _grid_columns(series: Series, converted: Converted) -> dict[str, Any]:
     if not converted.affine or direction is None:
         return {"phase_encoding_axis": None}
     return {"phase_encoding_axis": phase_axis(converted.affine, tuple(direction))}
-
