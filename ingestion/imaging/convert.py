@@ -19,7 +19,7 @@ import dcm2niix
 
 from ingestion.imaging.bids import bids_path, clean_sidecar, link
 from ingestion.imaging.deidentify import DeidentificationFailed, deidentify, policy_version
-from ingestion.imaging.model import Converted, ConversionWork
+from ingestion.imaging.model import ConversionWork, Converted
 from ingestion.imaging.nifti import Grid, ImageRefused, fill_gaps, read_grid, store
 from warehouse.home import Home
 from warehouse.lake import object_path, put_object, sha256_json, write_json

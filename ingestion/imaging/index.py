@@ -341,9 +341,9 @@ def _component(ds: pydicom.Dataset, image_type: str) -> str:
     stated = _text(_first(ds, "ComplexImageComponent")).upper()
     if stated == "PHASE" or parts & {"P", "PHASE", "PHASE MAP"}:
         return "phase"
-    if stated == "REAL" or parts & {"R", "R_FFE", "R_IR", "R_SE", "REAL"} and "M" not in parts:
+    if stated == "REAL" or (parts & {"R", "R_FFE", "R_IR", "R_SE", "REAL"} and "M" not in parts):
         return "real"
-    if stated == "IMAGINARY" or parts & {"I", "I_FFE", "I_IR", "I_SE", "IMAGINARY"} and "M" not in parts:
+    if stated == "IMAGINARY" or (parts & {"I", "I_FFE", "I_IR", "I_SE", "IMAGINARY"} and "M" not in parts):
         return "imaginary"
     return "magnitude"
 
@@ -445,8 +445,8 @@ def read_header(file: ImageFile, wanted: list[int] | None = None) -> dict[str, A
         )
 
 
-def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, Any]:
-    sop_class = _text(ds.get("SOPClassUID")) or _text(ds.file_meta.get("MediaStorageSOPClassUID"))
+def _no_image(file: ImageFile, ds: pydicom.Dataset, sop_class: str) -> dict[str, Any] | None:
+    """The refusal of a DICOM object that is not an MR image, or must not be used."""
     modality = _text(ds.get("Modality"))
     if sop_class == DIRECTORY:
         return _refused(file, "dicom", "dicomdir", "a DICOMDIR lists other files and holds no image")
@@ -469,6 +469,14 @@ def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, An
         return _refused(file, "dicom", "not_an_image", "a DICOM object that is not an MR image")
     if _text(ds.get("BurnedInAnnotation")).upper() == "YES":
         return _refused(file, "dicom", "burned_in_text", "the header says that text is burned into the image")
+    return None
+
+
+def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, Any]:
+    sop_class = _text(ds.get("SOPClassUID")) or _text(ds.file_meta.get("MediaStorageSOPClassUID"))
+    unusable = _no_image(file, ds, sop_class)
+    if unusable is not None:
+        return unusable
     series_uid, study_uid, sop = (
         _text(ds.get(name)) for name in ("SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID")
     )

@@ -1,6 +1,6 @@
 """NIfTI files as they arrive, in BIDS names or loose ones.
 
-Here: which files of a delivery are images, sidecars or neither; whose image it is by its name; taking one into the lake.
+Here: which files of a delivery are images, sidecars or neither; whose image one is by name; taking it into the lake.
 Not here: DICOM, or the header and voxels of an image (`nifti`). Names are read, never shown or stored.
 """
 
@@ -18,7 +18,7 @@ from ingestion.imaging.bids import bids_path, clean_sidecar
 from ingestion.imaging.classify import Facts, classify_name, contrast_of, facts_of
 from ingestion.imaging.convert import place, put_bytes, put_json, remember, remembered
 from ingestion.imaging.identity import Search, Words
-from ingestion.imaging.model import Converted, ConversionWork, FileFate, ImageFile
+from ingestion.imaging.model import ConversionWork, Converted, FileFate, ImageFile
 from ingestion.imaging.nifti import ImageRefused, looks_like_labels, store
 from ingestion.imaging.results import fate_of, outcome, run_all
 from ingestion.imaging.series import manufacturer_of
@@ -80,7 +80,7 @@ def split(home: Home, files: Sequence[ImageFile]) -> tuple[Delivered, list[Image
                 None,
                 "refused",
                 "unsupported_format",
-                "send the image as one .nii or .nii.gz file, or as DICOM",
+                "send the image as DICOM or as one .nii.gz file",
             )
         elif ending in _BESIDE:
             stem = (*parts[:-1], name.rsplit(".", 1)[0])

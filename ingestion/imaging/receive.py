@@ -16,7 +16,7 @@ from ingestion.imaging import nifti_delivery
 from ingestion.imaging.bids import ensure_dataset
 from ingestion.imaging.convert import convert_dicom, work_folder
 from ingestion.imaging.index import index_files
-from ingestion.imaging.model import Converted, ConversionWork, FileFate, ImageFile, ImagesResult
+from ingestion.imaging.model import ConversionWork, Converted, FileFate, ImageFile, ImagesResult
 from ingestion.imaging.nifti import phase_axis
 from ingestion.imaging.results import fate_of, outcome, run_all
 from ingestion.imaging.series import Series, describe, gaps_of, has_mixed_patients, keys_of, split

@@ -1,6 +1,6 @@
 """From conversions to columns and fates, the same for DICOM and NIfTI.
 
-Here: running conversions through the mapper, and what their outcome means for a series' row and its files. Not here: the
+Here: running conversions through the mapper, and what their outcome means for a series' row and files. Not here: the
 conversions (`convert`, `nifti_delivery`).
 """
 
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ingestion.imaging.model import Converted, ConversionWork, FileFate
+from ingestion.imaging.model import ConversionWork, Converted, FileFate
 from warehouse.work import Mapper, Progress
 
 log = logging.getLogger(__name__)
