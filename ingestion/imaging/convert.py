@@ -80,6 +80,9 @@ def remembered(work: ConversionWork) -> Converted | None:
 
 
 def remember(work: ConversionWork, converted: Converted) -> None:
+    """Keep an outcome that the same content would have again; a failure of the converter is tried again."""
+    if converted.reason_code == "conversion_failed":
+        return
     home = Home(Path(work.home))
     write_json(home.cache / "converted" / f"{content_key(work)}.json", dataclasses.asdict(converted))
 

@@ -343,13 +343,17 @@ def deidentify(files: Sequence[Path], folder: Path, hash_of: Hash, site_code: st
     Raises
     ------
     DeidentificationFailed
-        A file cannot be read, cleaned or written, or is not clean afterwards.
+        A file cannot be cleaned, or is not clean afterwards.
+    OSError
+        The disk cannot be read or written.
     """
     try:
         identity = Identity.of(_header(path, whole=not at) for at, path in enumerate(files))
         worker = Deidentifier(identity, hash_of, site_code)
         for number, path in enumerate(files, 1):
             worker.write(_read(path), folder / f"{number:06d}.dcm")
+    except OSError:
+        raise  # the disk's trouble is not the series'
     except READ_ERRORS as error:
         # What pydicom says may quote the value: the kind of error is all that may be told.
         raise DeidentificationFailed(

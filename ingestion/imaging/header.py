@@ -1,6 +1,6 @@
 """A fast look at the top level of plain DICOM headers.
 
-Here: finding and decoding the wanted elements of single-frame, little-endian files without building pydicom's objects: an
+Here: finding and decoding the wanted elements of single-frame, little-endian files without pydicom's objects: an
 index reads millions of them. Not here: what they mean (`index`), or any other kind of file, which pydicom reads.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -27,9 +26,12 @@ _SHORT = frozenset(
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_PIXELS = 0x7FE00000
+_PIXELS = 0x7FE0
 _CHARSETS = {"": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 _DEPTH = 16
+_EXPLICIT_HEAD = struct.Struct("<HH2sH").unpack_from
+_LENGTH = struct.Struct("<I").unpack_from
+_TAG = struct.Struct("<HH").unpack_from
 
 
 class NotPlainError(Exception):
@@ -51,14 +53,14 @@ def _standard_vr(tag: int) -> str:
 
 def _element(data: mmap.mmap, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
     """(tag, VR, where the value begins, its length) of the element at a place."""
-    group, element = struct.unpack_from("<HH", data, at)
+    group, element, vr, short = _EXPLICIT_HEAD(data, at)
+    tag = group << 16 | element
     if implicit or group == 0xFFFE:
-        return (group << 16) | element, b"", at + 8, struct.unpack_from("<I", data, at + 4)[0]
-    vr = data[at + 4 : at + 6]
+        return tag, b"", at + 8, _LENGTH(data, at + 4)[0]
     if vr in _SHORT:
-        return (group << 16) | element, vr, at + 8, struct.unpack_from("<H", data, at + 6)[0]
+        return tag, vr, at + 8, short
     if vr in _LONG:
-        return (group << 16) | element, vr, at + 12, struct.unpack_from("<I", data, at + 8)[0]
+        return tag, vr, at + 12, _LENGTH(data, at + 8)[0]
     raise NotPlainError
 
 
@@ -88,14 +90,15 @@ def _after_sequence(data: mmap.mmap, at: int, implicit: bool, depth: int = 0) ->
 class Header:
     """Wanted elements of one file, read like a pydicom data set: `get` by keyword, `private` by creator."""
 
-    def __init__(self, data: mmap.mmap, at: int, stop: Callable[[int], bool], implicit: bool, wanted: frozenset[int]):
+    def __init__(self, data: mmap.mmap, at: int, last_group: int, implicit: bool, wanted: frozenset[int]) -> None:
         self._found: dict[int, tuple[str, bytes]] = {}
         self._charset = "latin-1"
         end = len(data)
         while at < end:
-            tag, vr, begin, length = _element(data, at, implicit)
-            if stop(tag):
+            # Looked at alone first: after the meta header the transfer syntax may change.
+            if _TAG(data, at)[0] > last_group:
                 break
+            tag, vr, begin, length = _element(data, at, implicit)
             if length == _UNDEFINED:
                 at = _after_sequence(data, begin, implicit or vr == b"UN")
                 if tag in wanted:
@@ -121,11 +124,11 @@ class Header:
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 if data[128:132] != b"DICM":
                     raise NotPlainError
-                meta = cls(data, 132, lambda tag: tag >> 16 != 2, False, frozenset({0x00020002, 0x00020010}))
+                meta = cls(data, 132, 0x0002, False, frozenset({0x00020002, 0x00020010}))
                 syntax = meta.get("TransferSyntaxUID") or ""
                 if not syntax or syntax in (_BIG_ENDIAN, _DEFLATED):
                     raise NotPlainError
-                header = cls(data, meta.end, lambda tag: tag >= _PIXELS, syntax == IMPLICIT, wanted)
+                header = cls(data, meta.end, _PIXELS - 1, syntax == IMPLICIT, wanted)
         except (struct.error, ValueError, IndexError):
             raise NotPlainError from None
         header.file_meta = meta

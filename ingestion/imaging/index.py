@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -47,7 +50,7 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 
 READ_ERRORS = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-    NotImplementedError, OverflowError, UnicodeError, OSError,
+    NotImplementedError, OverflowError, UnicodeError, OSError, RecursionError, struct.error, zlib.error,
 )  # fmt: skip
 """What pydicom raises on bytes that are not what they say."""
 
@@ -233,7 +236,7 @@ def _number(value: Any) -> float | None:
         found = float(value)
     except (TypeError, ValueError):
         return None
-    return found if np.isfinite(found) else None
+    return found if math.isfinite(found) else None
 
 
 def _whole(value: Any) -> int | None:
@@ -248,7 +251,7 @@ def _numbers(value: Any, count: int) -> list[float] | None:
         found = [float(part) for part in value]
     except (TypeError, ValueError):
         return None
-    return found if len(found) == count and all(np.isfinite(found)) else None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
 def _frames(ds: Any) -> list[pydicom.Dataset]:
@@ -356,14 +359,17 @@ def _geometry(ds: Any) -> tuple[list[float] | None, list[float] | None]:
     orientation = _numbers(_first(ds, "ImageOrientationPatient"), 6)
     if orientation is None:
         return None, None
-    normal = np.cross(orientation[:3], orientation[3:])
+    a, b = orientation[:3], orientation[3:]
+    normal = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
     if frames:
         places = [_numbers(_within(frame, Tag("ImagePositionPatient"), 2), 3) for frame in frames]
     else:
         places = [_numbers(_first(ds, "ImagePositionPatient"), 3)]
     if any(place is None for place in places):
-        return list(normal), None
-    return list(normal), [float(np.dot(place, normal)) for place in places if place is not None]
+        return normal, None
+    return normal, [
+        place[0] * normal[0] + place[1] * normal[1] + place[2] * normal[2] for place in places if place is not None
+    ]
 
 
 def _phase_direction(ds: Any) -> list[float] | None:

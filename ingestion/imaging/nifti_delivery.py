@@ -38,6 +38,24 @@ _SUBJECT_FOLDER = re.compile(r"^sub-([A-Za-z0-9]+)$")
 _SUBJECT_LOOSE = re.compile(r"^(?:patient|subject|pat|subj|sub|case)[-_ ]?[A-Za-z]*[-_ ]?\d[\w-]*$", re.IGNORECASE)
 _SESSION_FILE = re.compile(r"(?:^|_)ses-([A-Za-z0-9]+)(?=_|$)")
 _SESSION_LOOSE = re.compile(r"(?:study|session|visit|ses|tp|timepoint|scan)[-_ ]?(\d+)", re.IGNORECASE)
+_GENERIC_FOLDERS = frozenset(
+    [
+        "raw",
+        "anat",
+        "func",
+        "dwi",
+        "nifti",
+        "nii",
+        "images",
+        "image",
+        "mri",
+        "mr",
+        "data",
+        "scans",
+        "scan",
+        "derivatives",
+    ]
+)
 _NO_ISOCENTRE = "a NIfTI file does not say where the scanner's isocentre is"
 _JSON_LIMIT = 1 << 20
 _LABELS = ("not_an_acquisition", "a mask, label map or other result of processing, not an acquired image")
@@ -109,7 +127,7 @@ def _is_transform(path: Path) -> bool:
 
 
 def subject_of(parts: tuple[str, ...]) -> str | None:
-    """Whose image it is: the BIDS label, else a folder named like a patient, else the file's folder."""
+    """Whose image it is: the BIDS label, else a folder named like a patient, else the nearest that may name one."""
     stem = _stem(parts[-1])
     if match := _SUBJECT_FILE.match(stem):
         return match[1]
@@ -120,7 +138,11 @@ def subject_of(parts: tuple[str, ...]) -> str | None:
             return folder
     if _SUBJECT_LOOSE.match(first := stem.split("_")[0]):
         return first
-    return parts[-2] if len(parts) > 1 else None
+    for folder in reversed(parts[:-1]):
+        is_session = _SESSION_LOOSE.fullmatch(folder) or _SESSION_FILE.fullmatch(folder)
+        if not is_session and words_of(folder) not in _GENERIC_FOLDERS:
+            return folder
+    return None
 
 
 def session_of(parts: tuple[str, ...]) -> str:
