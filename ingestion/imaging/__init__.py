@@ -6,5 +6,8 @@ and unpacking deliveries (`ingestion.deliveries`, `ingestion.receive`).
 
 from ingestion.imaging.model import FileFate, ImageFile, ImagesResult
 from ingestion.imaging.receive import receive_images
+from ingestion.imaging.settings import silence_pydicom
+
+silence_pydicom()  # in every process that touches headers, before it does
 
 __all__ = ["FileFate", "ImageFile", "ImagesResult", "receive_images"]

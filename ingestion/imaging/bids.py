@@ -1,7 +1,7 @@
 """Where a converted image lies in the BIDS tree, and what its sidecar may say.
 
-Here: names by the Brain Imaging Data Structure 1.10, hard links to lake objects, and the allow-list of sidecar keys. Not
-here: making the image (`convert`, `nifti`). Names hold keys only.
+Here: names by the Brain Imaging Data Structure 1.10, hard links to lake objects, and which sidecar keys are kept.
+Not here: making the image (`convert`, `nifti`). Names hold keys only.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def link(home: Home, source: Path, relative: str) -> None:
     draft = target.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         os.link(source, draft)
-        os.replace(draft, target)  # does nothing when both are one file already
+        draft.replace(target)  # does nothing when both are one file already
         fsync_folder(target.parent)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Which contrast a series has, told from its header by the rules of contrasts.yaml.
 
-Here: facts of a header, the rule engine over them, and what else words and flags say (derived, contrast agent, phantom).
-Not here: the words and limits themselves (contrasts.yaml), or protocol compliance (`qa`).
+Here: facts of a header, the rules over them, and what else words and flags say (derived, contrast agent, phantom). Not
+here: the words and limits themselves (contrasts.yaml), or protocol compliance (`qa`).
 """
 
 from __future__ import annotations
@@ -45,10 +45,22 @@ def facts_of(row: dict[str, Any], highest_b_value: float | None) -> Facts:
     highest_b_value
         Highest b-value of all its images in s/mm2, where stated.
     """
-    parts = set((row["image_type"] or "").split("\\"))
-    scanning = set((row["scanning_sequence"] or "").split("\\"))
-    variant = set((row["sequence_variant"] or "").split("\\"))
     sequence = (row["sequence_name"] or "").lower()
+    names = {
+        "te_ms": "echo_time_ms",
+        "tr_ms": "repetition_time_ms",
+        "ti_ms": "inversion_time_ms",
+        "flip_deg": "flip_angle_deg",
+        "etl": "echo_train_length",
+    }
+    values = {name: row[column] for name, column in names.items() if row[column] is not None}
+    text = words_of(row["series_description"] or "", row["protocol_name"] or "", sequence)
+    return Facts(text, _type_flags(row) | _sequence_flags(row, highest_b_value), values)
+
+
+def _type_flags(row: dict[str, Any]) -> frozenset[str]:
+    """What image type and component say."""
+    parts = set((row["image_type"] or "").split("\\"))
     flags = set()
     if "LOCALIZER" in parts:
         flags.add("localizer_image_type")
@@ -71,6 +83,20 @@ def facts_of(row: dict[str, Any], highest_b_value: float | None) -> Facts:
         flags.add("phase_image")
     if row["angio_flag"]:
         flags.add("angio_flag")
+    if "FMRI" in parts:
+        flags.add("fmri_image_type")
+    if is_derived(row):
+        flags.add("derived")
+    return frozenset(flags)
+
+
+def _sequence_flags(row: dict[str, Any], highest_b_value: float | None) -> frozenset[str]:
+    """What the pulse sequence's tags say."""
+    parts = set((row["image_type"] or "").split("\\"))
+    scanning = set((row["scanning_sequence"] or "").split("\\"))
+    variant = set((row["sequence_variant"] or "").split("\\"))
+    sequence = (row["sequence_name"] or "").lower()
+    flags = set()
     if (
         row["is_epi"]
         or re.match(r"\*?(ep|epfid|epse|ep2d|ep_b)", sequence)
@@ -80,8 +106,6 @@ def facts_of(row: dict[str, Any], highest_b_value: float | None) -> Facts:
     # A stray b-value near zero is no diffusion weighting: Philips states 0 in any image.
     if (highest_b_value or 0) > 20 or "DIFFUSION" in parts or re.search(r"\bep_?b\d", sequence.replace("*", "")):
         flags.add("diffusion")
-    if "FMRI" in parts:
-        flags.add("fmri_image_type")
     if "GR" in scanning:
         flags.add("gradient_echo")
     if "SE" in scanning:
@@ -90,18 +114,7 @@ def facts_of(row: dict[str, Any], highest_b_value: float | None) -> Facts:
         flags.add("prepared")
     if row["is_spoiled"]:
         flags.add("spoiled")
-    if is_derived(row):
-        flags.add("derived")
-    names = {
-        "te_ms": "echo_time_ms",
-        "tr_ms": "repetition_time_ms",
-        "ti_ms": "inversion_time_ms",
-        "flip_deg": "flip_angle_deg",
-        "etl": "echo_train_length",
-    }
-    values = {name: row[column] for name, column in names.items() if row[column] is not None}
-    text = words_of(row["series_description"] or "", row["protocol_name"] or "", sequence)
-    return Facts(text, frozenset(flags), values)
+    return frozenset(flags)
 
 
 def is_derived(row: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ import dcm2niix
 
 from ingestion.imaging.bids import bids_path, clean_sidecar, link
 from ingestion.imaging.deidentify import DeidentificationFailed, deidentify, policy_version
-from ingestion.imaging.model import Converted, ConversionWork
+from ingestion.imaging.model import ConversionWork, Converted
 from ingestion.imaging.nifti import Grid, ImageRefused, fill_gaps, read_grid, store
 from warehouse.home import Home
 from warehouse.lake import object_path, put_object, sha256_json, write_json
@@ -80,6 +80,9 @@ def remembered(work: ConversionWork) -> Converted | None:
 
 
 def remember(work: ConversionWork, converted: Converted) -> None:
+    """Keep an outcome that the same content would have again; a failure of the converter is tried again."""
+    if converted.reason_code == "conversion_failed":
+        return
     home = Home(Path(work.home))
     write_json(home.cache / "converted" / f"{content_key(work)}.json", dataclasses.asdict(converted))
 

@@ -19,6 +19,7 @@ from dicomanonymizer import simpledicomanonymizer as profile
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
@@ -36,6 +37,8 @@ Hash = Callable[..., str]
 _TEXT = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"})
 """Value representations that hold words a person typed, or anything at all."""
 _PIXELS = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
+_PIXEL_GROUP = 0x7FE00000
+_AFTER_PATIENT = 0x00180000
 _STANDARD_UIDS = "1.2.840.10008."
 
 
@@ -340,13 +343,17 @@ def deidentify(files: Sequence[Path], folder: Path, hash_of: Hash, site_code: st
     Raises
     ------
     DeidentificationFailed
-        A file cannot be read, cleaned or written, or is not clean afterwards.
+        A file cannot be cleaned, or is not clean afterwards.
+    OSError
+        The disk cannot be read or written.
     """
     try:
-        identity = Identity.of(_header(path) for path in files)
+        identity = Identity.of(_header(path, whole=not at) for at, path in enumerate(files))
         worker = Deidentifier(identity, hash_of, site_code)
         for number, path in enumerate(files, 1):
             worker.write(_read(path), folder / f"{number:06d}.dcm")
+    except OSError:
+        raise  # the disk's trouble is not the series'
     except READ_ERRORS as error:
         # What pydicom says may quote the value: the kind of error is all that may be told.
         raise DeidentificationFailed(
@@ -355,7 +362,13 @@ def deidentify(files: Sequence[Path], folder: Path, hash_of: Hash, site_code: st
     return worker.ledger(), Search(identity.everything)
 
 
-def _header(path: Path) -> Dataset:
-    with warnings.catch_warnings():
+def _header(path: Path, *, whole: bool) -> Dataset:
+    """The identifying tags of a file; unless `whole`, only those before group 0018, where the patient's all are."""
+    with warnings.catch_warnings(), path.open("rb") as handle:
         warnings.simplefilter("ignore")
-        return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(IDENTIFYING))
+        return read_partial(
+            handle,
+            stop_when=lambda tag, vr, length: tag >= _PIXEL_GROUP or (not whole and tag >= _AFTER_PATIENT),
+            force=True,
+            specific_tags=[Tag(keyword) for keyword in IDENTIFYING],
+        )

@@ -45,7 +45,7 @@ def texts_of(ds: pydicom.Dataset, keywords: Iterable[str]) -> list[str]:
 
 
 def _forms(text: str, *, in_parts: bool) -> set[str]:
-    """A value and the ways in which it is written elsewhere: parts of a name, parts in both orders, dates with marks."""
+    """A value and how it is written elsewhere: parts of a name, parts in both orders, dates with marks."""
     whole = text.strip().lower()
     forms = {whole}
     if not in_parts:

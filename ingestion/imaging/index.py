@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +28,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from ingestion.imaging.header import Header, NotPlainError
 from ingestion.imaging.model import ImageFile
 from ingestion.imaging.settings import load
 from warehouse.work import Mapper, Progress, serial, silent
@@ -45,7 +50,7 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 
 READ_ERRORS = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-    NotImplementedError, OverflowError, UnicodeError, OSError,
+    NotImplementedError, OverflowError, UnicodeError, OSError, RecursionError, struct.error, zlib.error,
 )  # fmt: skip
 """What pydicom raises on bytes that are not what they say."""
 
@@ -123,23 +128,22 @@ _STANDARD = [
 ]
 
 
-def _private_tags() -> list[tuple[int, int, int, str, str, int]]:
-    """(group, offset, creator element placeholder, creator, purpose, component) of the vendors' tags that are read."""
-    vendor = load("vendor_tags.yaml")
+@cache
+def _private_tags(purpose: str) -> list[tuple[int, int, str, int]]:
+    """(group, offset, creator, component) of the vendors' tags that are read for a purpose."""
     return [
-        (int(row["group"], 16), int(row["element"], 16), 0, row["creator"], purpose, row["component"])
-        for purpose in ("table_position", "b_value")
-        for row in vendor[purpose]
+        (int(row["group"], 16), int(row["element"], 16), row["creator"], row["component"])
+        for row in load("vendor_tags.yaml")[purpose]
     ]
 
 
-def _wanted() -> list[int]:
-    tags: list[int] = [int(Tag(name)) for name in _STANDARD]
-    for group in {row[0] for row in _private_tags()}:
-        tags += [(group << 16) | block for block in range(0x10, 0x20)]  # the creators
-    for group, offset, _, _, _, _ in _private_tags():
-        tags += [(group << 16) | (block << 8) | offset for block in range(0x10, 0x20)]
-    return tags
+@cache
+def _wanted() -> frozenset[int]:
+    tags: set[int] = {int(Tag(name)) for name in _STANDARD}
+    for group, offset, _, _ in (*_private_tags("table_position"), *_private_tags("b_value")):
+        for block in range(0x10, 0x20):
+            tags |= {(group << 16) | block, (group << 16) | (block << 8) | offset}  # creators and values
+    return frozenset(tags)
 
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -232,7 +236,7 @@ def _number(value: Any) -> float | None:
         found = float(value)
     except (TypeError, ValueError):
         return None
-    return found if np.isfinite(found) else None
+    return found if math.isfinite(found) else None
 
 
 def _whole(value: Any) -> int | None:
@@ -247,14 +251,14 @@ def _numbers(value: Any, count: int) -> list[float] | None:
         found = [float(part) for part in value]
     except (TypeError, ValueError):
         return None
-    return found if len(found) == count and all(np.isfinite(found)) else None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
-def _frames(ds: pydicom.Dataset) -> list[pydicom.Dataset]:
+def _frames(ds: Any) -> list[pydicom.Dataset]:
     return list(ds.get("PerFrameFunctionalGroupsSequence") or [])
 
 
-def _first(ds: pydicom.Dataset, keyword: str, depth: int = 4) -> Any:
+def _first(ds: Any, keyword: str, depth: int = 4) -> Any:
     """A value at the top, else in the shared functional groups, else in those of the first frame."""
     value = ds.get(keyword)
     if value not in (None, ""):
@@ -267,7 +271,7 @@ def _first(ds: pydicom.Dataset, keyword: str, depth: int = 4) -> Any:
     return None
 
 
-def _within(ds: pydicom.Dataset, tag: int, depth: int) -> Any:
+def _within(ds: Any, tag: int, depth: int) -> Any:
     if tag in ds:
         return ds[tag].value
     if depth:
@@ -279,18 +283,19 @@ def _within(ds: pydicom.Dataset, tag: int, depth: int) -> Any:
     return None
 
 
-def _private(ds: pydicom.Dataset, purpose: str) -> float | None:
+def _private(ds: Any, purpose: str) -> float | None:
     """A vendor's own value for a purpose of vendor_tags.yaml, under its creator only."""
     scopes = [ds]
     groups = list(ds.get("SharedFunctionalGroupsSequence") or [])[:1] + _frames(ds)[:1]
     for group in groups:
         scopes += [element.value[0] for element in group if element.VR == "SQ" and element.value]
     for scope in scopes:
-        for group, offset, _, creator, what, component in _private_tags():
-            if what != purpose:
-                continue
+        for group, offset, creator, component in _private_tags(purpose):
             try:
-                value = scope.private_block(group, creator)[offset].value
+                if isinstance(scope, Header):
+                    value = scope.private(group, creator, offset)
+                else:
+                    value = scope.private_block(group, creator)[offset].value
             except KeyError:
                 continue
             if isinstance(value, bytes):
@@ -314,7 +319,7 @@ def _bytes_value(value: bytes) -> Any:
     return None
 
 
-def _moment(ds: pydicom.Dataset) -> dt.datetime | None:
+def _moment(ds: Any) -> dt.datetime | None:
     """When the image was acquired, in the scanner's local time, from the most specific tags that hold it."""
     stamp = _text(_first(ds, "AcquisitionDateTime"))
     candidates = [(stamp[:8], re.split(r"[+\-&]", stamp[8:])[0])] + [
@@ -336,35 +341,38 @@ def _moment(ds: pydicom.Dataset) -> dt.datetime | None:
     return None
 
 
-def _component(ds: pydicom.Dataset, image_type: str) -> str:
+def _component(ds: Any, image_type: str) -> str:
     parts = set(image_type.upper().split("\\")[2:])
     stated = _text(_first(ds, "ComplexImageComponent")).upper()
     if stated == "PHASE" or parts & {"P", "PHASE", "PHASE MAP"}:
         return "phase"
-    if stated == "REAL" or parts & {"R", "R_FFE", "R_IR", "R_SE", "REAL"} and "M" not in parts:
+    if stated == "REAL" or (parts & {"R", "R_FFE", "R_IR", "R_SE", "REAL"} and "M" not in parts):
         return "real"
-    if stated == "IMAGINARY" or parts & {"I", "I_FFE", "I_IR", "I_SE", "IMAGINARY"} and "M" not in parts:
+    if stated == "IMAGINARY" or (parts & {"I", "I_FFE", "I_IR", "I_SE", "IMAGINARY"} and "M" not in parts):
         return "imaginary"
     return "magnitude"
 
 
-def _geometry(ds: pydicom.Dataset) -> tuple[list[float] | None, list[float] | None]:
+def _geometry(ds: Any) -> tuple[list[float] | None, list[float] | None]:
     """Slice normal, and each frame's position along it in mm."""
     frames = _frames(ds)
     orientation = _numbers(_first(ds, "ImageOrientationPatient"), 6)
     if orientation is None:
         return None, None
-    normal = np.cross(orientation[:3], orientation[3:])
+    a, b = orientation[:3], orientation[3:]
+    normal = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
     if frames:
         places = [_numbers(_within(frame, Tag("ImagePositionPatient"), 2), 3) for frame in frames]
     else:
         places = [_numbers(_first(ds, "ImagePositionPatient"), 3)]
     if any(place is None for place in places):
-        return list(normal), None
-    return list(normal), [float(np.dot(place, normal)) for place in places if place is not None]
+        return normal, None
+    return normal, [
+        place[0] * normal[0] + place[1] * normal[1] + place[2] * normal[2] for place in places if place is not None
+    ]
 
 
-def _phase_direction(ds: pydicom.Dataset) -> list[float] | None:
+def _phase_direction(ds: Any) -> list[float] | None:
     """Unit vector of phase encoding: along a row of pixels or along a column."""
     orientation = _numbers(_first(ds, "ImageOrientationPatient"), 6)
     stated = _text(_first(ds, "InPlanePhaseEncodingDirection")).upper()
@@ -373,7 +381,7 @@ def _phase_direction(ds: pydicom.Dataset) -> list[float] | None:
     return orientation[:3] if stated == "ROW" else orientation[3:]
 
 
-def _pixels_problem(handle: BinaryIO, ds: pydicom.Dataset, size: int) -> tuple[str, str] | None:
+def _pixels_problem(handle: BinaryIO, ds: Any, size: int) -> tuple[str, str] | None:
     """Why the pixel data after the header cannot be whole, judged by lengths alone."""
     at = handle.tell()
     syntax = UID(str(ds.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")))
@@ -420,14 +428,20 @@ def _refused(file: ImageFile, kind: str, code: str, reason: str) -> dict[str, An
     return {"file_number": file.file_number, "kind": kind, "reason_code": code, "reason": reason}
 
 
-def read_header(file: ImageFile, wanted: list[int] | None = None) -> dict[str, Any]:
+def read_header(file: ImageFile, wanted: frozenset[int] | None = None) -> dict[str, Any]:
     """One row of the index: a header, or why this file is refused. Never raises for what a file holds."""
     try:
         with file.path.open("rb") as handle:
             head = handle.read(132)
             if not looks_like_dicom(head):
                 return _refused(file, "other", "unknown_file", "neither a registry file nor an image; leave it out")
-            handle.seek(0)
+            try:
+                header = Header.read(handle, wanted or _wanted())
+                if not header.get("PerFrameFunctionalGroupsSequence"):
+                    return _row(file, header, handle)
+                handle.seek(0)
+            except NotPlainError:
+                handle.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 ds = pydicom.dcmread(
@@ -435,7 +449,7 @@ def read_header(file: ImageFile, wanted: list[int] | None = None) -> dict[str, A
                     stop_before_pixels=True,
                     force=True,
                     defer_size=DEFER_BYTES,
-                    specific_tags=wanted or _wanted(),
+                    specific_tags=sorted(wanted or _wanted()),
                 )
                 return _row(file, ds, handle)
     except READ_ERRORS:
@@ -445,8 +459,8 @@ def read_header(file: ImageFile, wanted: list[int] | None = None) -> dict[str, A
         )
 
 
-def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, Any]:
-    sop_class = _text(ds.get("SOPClassUID")) or _text(ds.file_meta.get("MediaStorageSOPClassUID"))
+def _no_image(file: ImageFile, ds: Any, sop_class: str) -> dict[str, Any] | None:
+    """The refusal of a DICOM object that is not an MR image, or must not be used."""
     modality = _text(ds.get("Modality"))
     if sop_class == DIRECTORY:
         return _refused(file, "dicom", "dicomdir", "a DICOMDIR lists other files and holds no image")
@@ -469,6 +483,14 @@ def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, An
         return _refused(file, "dicom", "not_an_image", "a DICOM object that is not an MR image")
     if _text(ds.get("BurnedInAnnotation")).upper() == "YES":
         return _refused(file, "dicom", "burned_in_text", "the header says that text is burned into the image")
+    return None
+
+
+def _row(file: ImageFile, ds: Any, handle: BinaryIO) -> dict[str, Any]:
+    sop_class = _text(ds.get("SOPClassUID")) or _text(ds.file_meta.get("MediaStorageSOPClassUID"))
+    unusable = _no_image(file, ds, sop_class)
+    if unusable is not None:
+        return unusable
     series_uid, study_uid, sop = (
         _text(ds.get(name)) for name in ("SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID")
     )

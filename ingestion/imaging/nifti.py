@@ -1,7 +1,7 @@
 """NIfTI files: whether one is whole, and writing it without the texts its header can hold.
 
-Here: reading headers, the de-identified copy, and the checks of a file that arrived as NIfTI. Not here: which files of a
-delivery belong together (`nifti_delivery`). Voxel bytes are copied as they are.
+Here: reading headers, the de-identified copy, and the checks of a file that arrived as NIfTI. Not here: which files of
+a delivery belong together (`nifti_delivery`). Voxel bytes are copied as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -65,11 +65,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield raw
 
 
-def _header(handle: BinaryIO) -> tuple[nibabel.Nifti1Header, int, int]:
+def _header(handle: BinaryIO) -> tuple[Any, int, int]:
     """(header, where the voxels begin, how many bytes they take)."""
     start = handle.read(4)
     sizes = {int.from_bytes(start, "little"), int.from_bytes(start, "big")}
-    kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
+    kind: Any = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
     if not sizes & {348, 540}:
         raise ImageRefused("unreadable_nifti", "this is not a NIfTI image, though its name says so")
     size = 540 if 540 in sizes else 348
@@ -79,7 +79,7 @@ def _header(handle: BinaryIO) -> tuple[nibabel.Nifti1Header, int, int]:
     try:
         header = kind(block, check=False)
         if bytes(header["magic"].tobytes()).rstrip(b"\0")[:3] not in (b"n+1", b"n+2"):
-            raise ImageRefused("nifti_pair", "the image is split into .hdr and .img; send it as one .nii or .nii.gz file")
+            raise ImageRefused("nifti_pair", "the image is split in two files; send it as one .nii or .nii.gz file")
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         begin = int(header["vox_offset"])
     except (HeaderDataError, ValueError, KeyError, OverflowError):
@@ -93,7 +93,7 @@ def _header(handle: BinaryIO) -> tuple[nibabel.Nifti1Header, int, int]:
     return header, begin, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
 
-def _grid(header: nibabel.Nifti1Header) -> Grid:
+def _grid(header: Any) -> Grid:
     affine = header.get_best_affine()
     zooms = tuple(float(size) for size in header.get_zooms()[:3])
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or min(zooms) <= 0:
@@ -171,7 +171,7 @@ def fill_gaps(image: Path, gaps: Gaps) -> Path | None:
     """
     if not image.exists():
         return None
-    loaded = cast(nibabel.Nifti1Image, nibabel.load(image))
+    loaded: Any = nibabel.load(image)
     numbers = gaps.numbers
     if loaded.ndim != 3 or loaded.shape[2] != len(numbers):
         return None
@@ -211,7 +211,7 @@ def fill_gaps(image: Path, gaps: Gaps) -> Path | None:
 
 def looks_like_labels(path: Path) -> bool:
     """Whether an image holds a few whole numbers only, as masks and label maps do."""
-    image = nibabel.load(path)
+    image: Any = nibabel.load(path)
     data = np.asanyarray(image.dataobj)[::2, ::2]
     if data.dtype.kind == "f" and not np.array_equal(data, np.round(data)):
         return False

@@ -1,6 +1,6 @@
 """NIfTI files as they arrive, in BIDS names or loose ones.
 
-Here: which files of a delivery are images, sidecars or neither; whose image it is by its name; taking one into the lake.
+Here: which files of a delivery are images, sidecars or neither; whose image one is by name; taking it into the lake.
 Not here: DICOM, or the header and voxels of an image (`nifti`). Names are read, never shown or stored.
 """
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.imaging.bids import bids_path, clean_sidecar
-from ingestion.imaging.classify import classify_name
+from ingestion.imaging.classify import Facts, classify_name, contrast_of, facts_of
 from ingestion.imaging.convert import place, put_bytes, put_json, remember, remembered
 from ingestion.imaging.identity import Search, Words
-from ingestion.imaging.model import Converted, ConversionWork, FileFate, ImageFile
+from ingestion.imaging.model import ConversionWork, Converted, FileFate, ImageFile
 from ingestion.imaging.nifti import ImageRefused, looks_like_labels, store
 from ingestion.imaging.results import fate_of, outcome, run_all
 from ingestion.imaging.series import manufacturer_of
@@ -38,6 +38,24 @@ _SUBJECT_FOLDER = re.compile(r"^sub-([A-Za-z0-9]+)$")
 _SUBJECT_LOOSE = re.compile(r"^(?:patient|subject|pat|subj|sub|case)[-_ ]?[A-Za-z]*[-_ ]?\d[\w-]*$", re.IGNORECASE)
 _SESSION_FILE = re.compile(r"(?:^|_)ses-([A-Za-z0-9]+)(?=_|$)")
 _SESSION_LOOSE = re.compile(r"(?:study|session|visit|ses|tp|timepoint|scan)[-_ ]?(\d+)", re.IGNORECASE)
+_GENERIC_FOLDERS = frozenset(
+    [
+        "raw",
+        "anat",
+        "func",
+        "dwi",
+        "nifti",
+        "nii",
+        "images",
+        "image",
+        "mri",
+        "mr",
+        "data",
+        "scans",
+        "scan",
+        "derivatives",
+    ]
+)
 _NO_ISOCENTRE = "a NIfTI file does not say where the scanner's isocentre is"
 _JSON_LIMIT = 1 << 20
 _LABELS = ("not_an_acquisition", "a mask, label map or other result of processing, not an acquired image")
@@ -76,7 +94,11 @@ def split(home: Home, files: Sequence[ImageFile]) -> tuple[Delivered, list[Image
             found.images.append((file, parts))
         elif _IMAGE.search(name) and not _starts_like_dicom(file.path):
             found.refused[file.file_number] = FileFate(
-                "other", None, "refused", "unsupported_format", "send the image as one .nii or .nii.gz file, or as DICOM"
+                "other",
+                None,
+                "refused",
+                "unsupported_format",
+                "send the image as DICOM or as one .nii.gz file",
             )
         elif ending in _BESIDE:
             stem = (*parts[:-1], name.rsplit(".", 1)[0])
@@ -105,7 +127,7 @@ def _is_transform(path: Path) -> bool:
 
 
 def subject_of(parts: tuple[str, ...]) -> str | None:
-    """Whose image it is: the BIDS label, else a folder named like a patient, else the file's folder."""
+    """Whose image it is: the BIDS label, else a folder named like a patient, else the nearest that may name one."""
     stem = _stem(parts[-1])
     if match := _SUBJECT_FILE.match(stem):
         return match[1]
@@ -116,7 +138,11 @@ def subject_of(parts: tuple[str, ...]) -> str | None:
             return folder
     if _SUBJECT_LOOSE.match(first := stem.split("_")[0]):
         return first
-    return parts[-2] if len(parts) > 1 else None
+    for folder in reversed(parts[:-1]):
+        is_session = _SESSION_LOOSE.fullmatch(folder) or _SESSION_FILE.fullmatch(folder)
+        if not is_session and words_of(folder) not in _GENERIC_FOLDERS:
+            return folder
+    return None
 
 
 def session_of(parts: tuple[str, ...]) -> str:
@@ -211,6 +237,8 @@ def _prepare(
     session = pseudonyms.key("session", site_code, subject_name or file.sha256, session_name)
     series = pseudonyms.key("series", site_code, "nifti", subject_name or "", session_name, "/".join(parts))
     contrast, reason, enhanced = classify_name(_stem(parts[-1]))
+    if contrast == "unknown" and "json" in sidecars:
+        contrast, reason = contrast_of(_header_facts(_read_json(sidecars["json"].path)))
     numbers = [file.file_number, *(sidecar.file_number for sidecar in sidecars.values())]
     work = ConversionWork(
         str(home.root),
@@ -274,7 +302,8 @@ def _take_in(home: Home, work: ConversionWork) -> Converted:
     ledger = {
         "profile": "NIfTI header texts and extensions blanked; sidecar by allow-list of keys",
         "actions": [
-            {"tag": name, "action": "emptied"} for name in ("aux_file", "data_type", "db_name", "descrip", "intent_name")
+            {"tag": name, "action": "emptied"}
+            for name in ("aux_file", "data_type", "db_name", "descrip", "intent_name")
         ]
         + [{"tag": "extensions", "action": "removed"}]
         + [{"tag": "sidecar", "action": "cleaned"}] * bool(raw),
@@ -298,10 +327,44 @@ def _take_in(home: Home, work: ConversionWork) -> Converted:
     )
 
 
+def _header_facts(side: dict[str, Any]) -> Facts:
+    """The facts that a sidecar states, as those of a DICOM header."""
+
+    def text(name: str) -> str:
+        value = side.get(name)
+        return "\\".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+    def number(name: str, scale: float = 1) -> float | None:
+        value = side.get(name)
+        return value * scale if isinstance(value, int | float) else None
+
+    row = {
+        "image_type": text("ImageType").upper(),
+        "scanning_sequence": text("ScanningSequence").upper().replace("_", "\\"),
+        "sequence_variant": text("SequenceVariant").upper().replace("_", "\\"),
+        "scan_options": text("ScanOptions").upper(),
+        "sequence_name": text("SequenceName"),
+        "series_description": text("SeriesDescription"),
+        "protocol_name": text("ProtocolName"),
+        "model": text("ManufacturersModelName"),
+        "component": "phase" if "PHASE" in text("ImageType").upper().split("\\") else "magnitude",
+        "angio_flag": False,
+        "is_epi": "EP" in text("ScanningSequence").upper().replace("_", "\\").split("\\"),
+        "is_spoiled": side.get("SpoilingState") is True,
+        "echo_time_ms": number("EchoTime", 1000),
+        "repetition_time_ms": number("RepetitionTime", 1000),
+        "inversion_time_ms": number("InversionTime", 1000),
+        "flip_angle_deg": number("FlipAngle"),
+        "echo_train_length": number("EchoTrainLength"),
+    }
+    return facts_of(row, None)
+
+
 def _json(work: ConversionWork) -> dict[str, Any]:
-    if "json" not in work.sidecars:
-        return {}
-    path = Path(work.sidecars["json"][0])
+    return _read_json(Path(work.sidecars["json"][0])) if "json" in work.sidecars else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _JSON_LIMIT:
             return {}

@@ -16,7 +16,7 @@ from ingestion.imaging import nifti_delivery
 from ingestion.imaging.bids import ensure_dataset
 from ingestion.imaging.convert import convert_dicom, work_folder
 from ingestion.imaging.index import index_files
-from ingestion.imaging.model import Converted, ConversionWork, FileFate, ImageFile, ImagesResult
+from ingestion.imaging.model import ConversionWork, Converted, FileFate, ImageFile, ImagesResult
 from ingestion.imaging.nifti import phase_axis
 from ingestion.imaging.results import fate_of, outcome, run_all
 from ingestion.imaging.series import Series, describe, gaps_of, has_mixed_patients, keys_of, split
@@ -119,4 +119,3 @@ def _grid_columns(series: Series, converted: Converted) -> dict[str, Any]:
     if not converted.affine or direction is None:
         return {"phase_encoding_axis": None}
     return {"phase_encoding_axis": phase_axis(converted.affine, tuple(direction))}
-

@@ -1,6 +1,6 @@
 """From conversions to columns and fates, the same for DICOM and NIfTI.
 
-Here: running conversions through the mapper, and what their outcome means for a series' row and its files. Not here: the
+Here: running conversions through the mapper, and what their outcome means for a series' row and files. Not here: the
 conversions (`convert`, `nifti_delivery`).
 """
 
@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ingestion.imaging.model import Converted, ConversionWork, FileFate
+from ingestion.imaging.model import ConversionWork, Converted, FileFate
+from warehouse.errors import RanvierError
 from warehouse.work import Mapper, Progress
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,21 @@ def run_all(
     progress: Progress,
     what: str,
 ) -> dict[int, Converted]:
-    """Do the waiting pieces of work; a worker that fails refuses its own series only."""
+    """Do the waiting pieces of work; a worker that fails refuses its own series only.
+
+    Raises
+    ------
+    RanvierError
+        The disk cannot be written; nothing of the delivery is recorded.
+    """
     results: dict[int, Converted] = {}
     progress(what, 0, len(waiting))
     for number, result in mapper(function, [works[at] for at in waiting]):
+        if isinstance(result, OSError):
+            # Refusing a site's series for a full disk would be final; the receipt is started again instead.
+            raise RanvierError(
+                f"The lake cannot be written ({type(result).__name__}); make room on its disk and run again"
+            ) from result
         if isinstance(result, Exception):
             # The error may quote a path or a header, so only its kind is logged.
             log.warning("converting %s failed (%s)", works[waiting[number]].series_key, type(result).__name__)

@@ -1,7 +1,7 @@
 """Which DICOM files make one series, and what its headers say together.
 
-Here: splitting a SeriesInstanceUID that holds several images (echoes, components, orientations), missing slices, and the
-header half of a `raw_imaging__series` row. Not here: reading headers (`index`), contrast rules (`classify`).
+Here: splitting a SeriesInstanceUID that holds several images (echoes, components, orientations), missing slices, and
+the header half of a `raw_imaging__series` row. Not here: reading headers (`index`), contrast rules (`classify`).
 """
 
 from __future__ import annotations

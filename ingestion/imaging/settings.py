@@ -6,15 +6,27 @@ with them. Not here: what the rules mean (`classify`, `deidentify`).
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import cache
 from importlib import resources
 from typing import Any
 
+import pydicom
 import yaml
 
 from warehouse.errors import DictionaryError
 from warehouse.lake import sha256_json
+
+
+def silence_pydicom() -> None:
+    """Keep pydicom from quoting header values, which may name a patient, in warnings and logs.
+
+    Values are checked where they are used, so its own checks are off as well.
+    """
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
 @cache
