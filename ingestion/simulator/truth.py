@@ -55,16 +55,17 @@ def plan_scans(centres: list[Centre], scans: int, seed: int) -> list[PlannedScan
     rng = np.random.default_rng([seed, 1])
     slots = [(site, i) for site in range(len(centres)) for i in range(scans)]
     order = [slots[i] for i in rng.permutation(len(slots))]
-    dealt: dict[tuple[int, int], tuple[str, float]] = {}
-    wanted = sorted(faults_wanted(len(slots)), key=lambda fault: fault[0] != "off_centre")
+    dealt: dict[tuple[int, int], tuple[str, float | None]] = {}
+    wanted = sorted(faults_wanted(len(slots)), key=lambda pair: pair[0] != "off_centre")
     for kind, severity in wanted:
         fitting = [s for s in order if kind != "off_centre" or centres[s[0]].scanner.isocentre_known]
         if fitting:
             dealt[fitting[0]] = (kind, severity)
             order.remove(fitting[0])
+    sound: tuple[str, float | None] = (SOUND, None)
     planned = []
     for number, (site, i) in enumerate(slots):
-        kind, severity = dealt.get((site, i), (SOUND, None))
+        kind, severity = dealt.get((site, i), sound)
         contrast = ("T1w", "FLAIR")[i % 2]
         planned.append(PlannedScan(number, site, i // 2, i // 2, contrast, kind, severity))
     return planned
