@@ -101,6 +101,7 @@ _STANDARD = [
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "InPlanePhaseEncodingDirection",
     "PatientPosition",
     "InstanceNumber",
     "SeriesNumber",
@@ -188,6 +189,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "frames": pl.Int32,
     "positions": pl.List(pl.Float64),  # along the slice normal, mm; one per frame
     "normal": pl.List(pl.Float64),
+    "phase_direction": pl.List(pl.Float64),  # of phase encoding within the slice, LPS
     "patient_position": pl.String,
     "instance_number": pl.Int32,
     "series_number": pl.Int32,
@@ -360,6 +362,15 @@ def _geometry(ds: pydicom.Dataset) -> tuple[list[float] | None, list[float] | No
     if any(place is None for place in places):
         return list(normal), None
     return list(normal), [float(np.dot(place, normal)) for place in places if place is not None]
+
+
+def _phase_direction(ds: pydicom.Dataset) -> list[float] | None:
+    """Unit vector of phase encoding: along a row of pixels or along a column."""
+    orientation = _numbers(_first(ds, "ImageOrientationPatient"), 6)
+    stated = _text(_first(ds, "InPlanePhaseEncodingDirection")).upper()
+    if orientation is None or stated not in ("ROW", "COL", "COLUMN"):
+        return None
+    return orientation[:3] if stated == "ROW" else orientation[3:]
 
 
 def _pixels_problem(handle: BinaryIO, ds: pydicom.Dataset, size: int) -> tuple[str, str] | None:
@@ -537,6 +548,7 @@ def _row(file: ImageFile, ds: pydicom.Dataset, handle: BinaryIO) -> dict[str, An
         "frames": _whole(ds.get("NumberOfFrames")) or 1,
         "positions": positions,
         "normal": normal,
+        "phase_direction": _phase_direction(ds),
         "patient_position": _text(ds.get("PatientPosition")) or None,
         "instance_number": _whole(ds.get("InstanceNumber")),
         "series_number": _whole(ds.get("SeriesNumber")),

@@ -45,6 +45,19 @@ class ImagesResult:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """Where the slices of a volume with gaps lie on an evenly spaced grid."""
+
+    numbers: tuple[int, ...]
+    """Grid position of each slice in order of `normal`, from 0."""
+    first_mm: float
+    """Distance of grid position 0 from the origin along `normal`."""
+    step_mm: float
+    normal: tuple[float, ...]
+    """Unit vector across the slices, in patient coordinates (LPS)."""
+
+
+@dataclass(frozen=True)
 class ConversionWork:
     """One series to convert; picklable, and complete without the process that made it.
 
@@ -60,9 +73,10 @@ class ConversionWork:
     """(path, sha256) of each file, in file order."""
     contrast: str
     is_contrast_enhanced: bool
-    echo_number: int | None = None
     sidecars: dict[str, tuple[str, str]] = field(default_factory=dict)
     """NIfTI deliveries: (path, sha256) of the `.json`, `.bval` and `.bvec` that belong to the image."""
+    gaps: Gaps | None = None
+    """Set where slices are missing between others of a single volume."""
 
 
 @dataclass(frozen=True)
@@ -83,4 +97,8 @@ class Converted:
     """Voxels per axis of the converted image, with volumes last."""
     zooms: tuple[float, ...] = ()
     """Voxel size in mm per spatial axis of the converted image."""
+    affine: tuple[tuple[float, ...], ...] = ()
+    """Voxel indices to RAS mm."""
     sidecar: dict[str, Any] = field(default_factory=dict)
+    acquired: str | None = None
+    """NIfTI deliveries: when the sidecar says the image was acquired, as ISO text."""
