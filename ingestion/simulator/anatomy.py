@@ -1,7 +1,7 @@
 """The head that the simulated network scans.
 
-Here: one averaged whole head from a wheel, completed below the face, as tissue maps in millimetres; lesions; signal of a
-contrast. Not here: how a scanner sees it (`scanner`) or what goes wrong (`faults`). World axes are RAS, the origin is
+Here: one averaged whole head from a wheel, completed below the face, as tissue maps in millimetres; lesions; signal of
+a contrast. Not here: how a scanner sees it (`scanner`) or what goes wrong (`faults`). World axes are RAS, the origin is
 the anterior commissure of MNI space.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -85,9 +86,9 @@ def _packaged(package: str, inner: str, sha256: str) -> Path:
 
 def _load(source: tuple[str, str, str]) -> Array:
     """One volume laid into the 1 mm grid of `SHAPE`; outside it is zero."""
-    image = nib.load(_packaged(*source))  # type: ignore[attr-defined]
-    data = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
-    start = np.round(image.affine[:3, 3] - ORIGIN_MM).astype(int)  # type: ignore[attr-defined]
+    image: Any = nib.load(_packaged(*source))
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    start = np.round(image.affine[:3, 3] - ORIGIN_MM).astype(int)
     out = np.zeros(SHAPE, np.float32)
     out[tuple(slice(s, s + n) for s, n in zip(start, data.shape, strict=True))] = data
     return out
@@ -97,27 +98,30 @@ def _distance_to(mask: NDArray[np.bool_]) -> Array:
     """Distance in mm to the mask, worked out at 2 mm: shapes here are smooth."""
     coarse = ndimage.distance_transform_edt(~mask[::2, ::2, ::2]).astype(np.float32) * 2
     fine = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-    return ndimage.uniform_filter(fine, 3)
+    smooth: Array = ndimage.uniform_filter(fine, 3)
+    return smooth
 
 
 def _completed(head: NDArray[np.bool_], x: Array, y: Array, z: Array) -> NDArray[np.bool_]:
     """The head's outline with face, nose, chin and neck, where the averaged image has none."""
 
     def ellipsoid(cy: float, cz: float, ax: float, ay: float, az: float) -> NDArray[np.bool_]:
-        return (x / ax) ** 2 + ((y - cy) / ay) ** 2 + ((z - cz) / az) ** 2 < 1
+        inside: NDArray[np.bool_] = (x / ax) ** 2 + ((y - cy) / ay) ** 2 + ((z - cz) / az) ** 2 < 1
+        return inside
 
     face = ellipsoid(28, -52, 64, 60, 72) | ellipsoid(84, -44, 14, 18, 22) | ellipsoid(45, -95, 45, 38, 32)
     nape = -30 + (z + 72) * 0.15
     neck = (x / 60) ** 2 + ((y - nape) / 62) ** 2 < 1
     outline = head | face | (neck & (z < -50))
-    return ndimage.gaussian_filter(outline.astype(np.float32), 4, truncate=2) > 0.5
+    rounded: NDArray[np.bool_] = ndimage.gaussian_filter(outline.astype(np.float32), 4, truncate=2) > 0.5
+    return rounded
 
 
 def _texture() -> Array:
     """Smooth random texture of flesh with standard deviation 1, made on an 8 mm grid."""
     coarse = np.random.default_rng(7).standard_normal([n // 8 + 2 for n in SHAPE], dtype=np.float32)
     coarse = ndimage.gaussian_filter(coarse, 1)
-    fine = coarse / coarse.std()
+    fine: Array = coarse / coarse.std()
     for axis, n in enumerate(SHAPE):
         position = np.arange(n) / 8
         low = position.astype(int)

@@ -6,18 +6,18 @@ Here: headers in the vendor's manner and files. Not here: the image itself (`sca
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from ingestion.simulator.faults import Disturbance
 from ingestion.simulator.network import Protocol, Scanner
 from ingestion.simulator.scanner import Scan
 
-MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+MR_IMAGE = UID("1.2.840.10008.5.1.4.1.1.4")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,6 @@ class Session:
 
 def mistimed(protocol: Protocol, contrast: str) -> Protocol:
     """The protocol with inversion, repetition and echo times far off."""
-    from dataclasses import replace
-
     if contrast == "FLAIR":
         return replace(protocol, inversion_ms=900, repetition_ms=2600, echo_ms=70)
     return replace(protocol, inversion_ms=250, repetition_ms=700, echo_ms=8)

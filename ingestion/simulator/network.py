@@ -162,10 +162,10 @@ _LYON = Centre(
         contact="registre@colline-tilleuls.example",
     ),
     Scanner(
-        "Siemens", "Siemens Healthineers", "MAGNETOM Vida", "syngo MR XA31", "175203", "MRVSIM02", 3.0, "sagittal", 0.10,
-        380,
+        "Siemens", "Siemens Healthineers", "MAGNETOM Vida", "syngo MR XA31", "175203", "MRVSIM02", 3.0, "sagittal",
+        0.10, 380,
         {
-            "T1w": _mprage("t1_mpr_sag", "*tfl3d1_16ns", 2100, 2.4, 880, 8, pixel_mm=1.05, slices=160, slice_mm=1.2),
+            "T1w": _mprage("t1_mprage_sag", "*tfl3d1_16ns", 2100, 2.4, 880, 8, pixel_mm=1.05, slices=160, slice_mm=1.2),
             "FLAIR": _flair("t2_spc_dark-fluid_sag", "*spcir_278ns", 5000, 393, 1650, 120),
         },
         _SIEMENS_TABLE, _SIEMENS_NAME, True,

@@ -151,7 +151,10 @@ def _treatments(rng: np.random.Generator, patient_id: str, start: dt.date) -> li
         goes_on = i == len(drugs) - 1 or stop > EXTRACT
         rows.append(
             {
-                "patient_id": patient_id, "dmt": str(drug), "start_date": day, "stop_date": None if goes_on else stop,
+                "patient_id": patient_id,
+                "dmt": str(drug),
+                "start_date": day,
+                "stop_date": None if goes_on else stop,
                 "stop_reason": None if goes_on else str(rng.choice(STOPS)),
             }
         )

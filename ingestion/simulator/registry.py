@@ -34,7 +34,8 @@ EXPECTED = {
     "missing_consent": "CONSENT_MISSING", "withdrawn": "withdrawn", "bad_date": "unreadable_date",
     "unknown_code": "unknown_code", "stop_without_reason": "R07b", "duplicate_patient": "R18",
 }  # fmt: skip
-"""Kind -> rule or reason of the refusal that must find it. `withdrawn` breaks no rule: the patient must be in no tier."""
+"""Kind -> rule or reason of the refusal that must find it. `withdrawn` breaks no rule: that patient may be in no tier
+but the steward's."""
 FAULTS_PER_SITE = 12
 FIXED_TIME = (2026, 9, 28, 12, 0, 0)
 
@@ -186,7 +187,9 @@ def _date_text(day: dt.date, form: str) -> str:
     return day.strftime(form.replace("%b", _MONTHS[day.month - 1]))
 
 
-def write_tables(folder: Path, delivery: str, centre: Centre, people: Sequence[Person], faults: Sequence[Fault]) -> None:
+def write_tables(
+    folder: Path, delivery: str, centre: Centre, people: Sequence[Person], faults: Sequence[Fault]
+) -> None:
     """Write the tables of a delivery and note in `faults` where each spoilt row stands (the first row is 1)."""
     writer = _Writer(load_profile(centre.site.profile))
     sheets: dict[str, list[tuple[str, list[list[Any]]]]] = {}
@@ -253,9 +256,10 @@ def workbook(sheets: Sequence[tuple[str, list[list[Any]]]]) -> bytes:
             f'<Relationship Id="rId{i}" Type="{office}/worksheet" Target="worksheets/sheet{i}.xml"/>' for i in numbers
         )
         + f'<Relationship Id="rId{len(sheets) + 1}" Type="{office}/styles" Target="styles.xml"/></Relationships>',
-        "xl/styles.xml": f'<styleSheet xmlns="{spread}"><fonts count="1"><font/></fonts><fills count="1"><fill/></fills>'
-        '<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>'
-        '<cellXfs count="2"><xf/><xf numFmtId="14" applyNumberFormat="1"/></cellXfs></styleSheet>',
+        "xl/styles.xml": f'<styleSheet xmlns="{spread}"><fonts count="1"><font/></fonts>'
+        '<fills count="1"><fill/></fills><borders count="1"><border/></borders>'
+        '<cellStyleXfs count="1"><xf/></cellStyleXfs><cellXfs count="2"><xf/>'
+        '<xf numFmtId="14" applyNumberFormat="1"/></cellXfs></styleSheet>',
     }
     for i, (_, table) in zip(numbers, sheets, strict=True):
         lines = "".join(
@@ -285,4 +289,3 @@ def _cell(place: str, value: Any) -> str:
     if isinstance(value, int | float):
         return f'<c r="{place}"><v>{value:g}</v></c>'
     return f'<c r="{place}" t="inlineStr"><is><t>{escape(str(value))}</t></is></c>'
-

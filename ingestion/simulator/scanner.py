@@ -6,6 +6,7 @@ Here: from anatomy to stored values with their geometry. Not here: the DICOM fil
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ingestion.simulator.anatomy import ORIGIN_MM, Anatomy, Array, signal
-from ingestion.simulator.faults import Disturbance, measure
+from ingestion.simulator.faults import Complex, Disturbance, measure
 from ingestion.simulator.network import Protocol, Scanner
 
 Matrix = NDArray[np.float64]
@@ -48,9 +49,9 @@ class Shape:
 
 
 def subject_shape(seed: list[int]) -> Shape:
-    """Size within 6 %, a little shear, a smooth deformation of some millimetres, and 8 to 40 lesions."""
+    """Size (the MNI head is larger than most), a little shear, a smooth deformation, and 8 to 40 lesions."""
     rng = np.random.default_rng(seed)
-    affine = np.diag(rng.uniform(0.95, 1.06, 3)) + rng.normal(0, 0.008, (3, 3))
+    affine = np.diag(rng.uniform(0.88, 0.99, 3)) + rng.normal(0, 0.008, (3, 3))
     waves = np.column_stack([rng.normal(0, 0.018, (6, 3)), rng.uniform(0, 2 * np.pi, 6), rng.normal(0, 0.9, (6, 3))])
     return Shape(affine, waves, int(rng.integers(8, 41)), int(rng.integers(1 << 31)))
 
@@ -125,15 +126,16 @@ def _look(head: Array, shape: Shape, grid: _Grid, turn: Matrix, shift: Matrix) -
     return out
 
 
-def _shading(scanner: Scanner, factor: float, grid: _Grid, centre: Matrix, rng: np.random.Generator) -> Array:
+def _shading(strength: float, grid: _Grid, centre: Matrix, rng: np.random.Generator) -> Array:
     """The coil's smooth multiplicative field around 1."""
     place = (_coarse_world(grid) - centre.reshape(3, 1, 1, 1)) / 90
     slope = rng.normal(0, 1, 3)
     slope /= np.linalg.norm(slope)
     bend = float(rng.uniform(0.3, 0.7))
     log = np.tensordot(slope, place, 1) + bend * ((place**2).sum(0) - 0.6)
-    strength = scanner.bias * factor * float(rng.uniform(0.9, 1.1))
-    return np.exp(strength * _stretch(np.clip(log, -2, 2).astype(np.float32), grid.shape)).astype(np.float32)
+    strength *= float(rng.uniform(0.9, 1.1))
+    field: Array = np.exp(np.float32(strength) * _stretch(np.clip(log, -2, 2).astype(np.float32), grid.shape))
+    return field
 
 
 def scan(
@@ -158,16 +160,21 @@ def scan(
     grid = _grid(scanner, protocol, wanted.slice_factor, frame)
     _, axis = _axes(scanner.plane)
 
-    states = [_look(head, shape, grid, _turn(*angles), brain)]
+    poses = [(_turn(*angles), brain)]
     for _ in range(wanted.moves):
         turned = _turn(*(angles + rng.normal(0, 1, 3) * wanted.move_deg / 1.7))
-        states.append(_look(head, shape, grid, turned, brain + rng.normal(0, 1, 3) * wanted.move_mm / 1.7))
-    shading = _shading(scanner, wanted.bias_factor, grid, brain, rng)
-    sigma = protocol.noise_pct / 100 * wanted.noise_factor
-    noise = rng.standard_normal((*grid.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    noise *= np.float32(sigma)
-    noisy = [(state * shading + noise).astype(np.complex64, copy=False) for state in states]
-    image = measure(noisy, axis, wanted, rng)
+        poses.append((turned, brain + rng.normal(0, 1, 3) * wanted.move_mm / 1.7))
+    shading = _shading(scanner.bias + wanted.bias_added, grid, brain, rng)
+    sigma = np.float32(protocol.noise_pct / 100 * wanted.noise_factor)
+
+    def states() -> Iterator[Complex]:
+        for turn, shift in poses:
+            noisy = rng.standard_normal((*grid.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+            noisy *= sigma
+            noisy.real += _look(head, shape, grid, turn, shift) * shading
+            yield noisy
+
+    image = measure(states(), axis, wanted, rng)
     limit = 4095 if scanner.vendor != "GE" else 32767
     pixels = np.clip(np.rint(np.abs(image) * scanner.full_scale), 0, limit).astype(np.uint16)
 

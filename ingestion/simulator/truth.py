@@ -23,8 +23,8 @@ from ingestion.simulator.registry import (
     plant_duplicate,
 )
 
-FAULTY_SHARE = 0.6
-"""At least 40 % of the series are sound."""
+FAULTY_SHARE = 0.605
+"""29 of 48 series; two in five are sound."""
 DUPLICATE_PAIRS = 4
 
 
@@ -44,7 +44,7 @@ class PlannedScan:
 def faults_wanted(count: int) -> list[tuple[str, float]]:
     """Which faults a network of `count` series gets: all kinds at severity 1, then at 0.5, then at 0.75, and again."""
     every = [(kind, severity) for severity in SEVERITIES for kind in RULES]
-    return [every[i % len(every)] for i in range(round(FAULTY_SHARE * count))]
+    return [every[i % len(every)] for i in range(int(FAULTY_SHARE * count))]
 
 
 def plan_scans(centres: list[Centre], scans: int, seed: int) -> list[PlannedScan]:
@@ -55,18 +55,19 @@ def plan_scans(centres: list[Centre], scans: int, seed: int) -> list[PlannedScan
     rng = np.random.default_rng([seed, 1])
     slots = [(site, i) for site in range(len(centres)) for i in range(scans)]
     order = [slots[i] for i in rng.permutation(len(slots))]
-    dealt: dict[tuple[int, int], tuple[str, float]] = {}
-    wanted = sorted(faults_wanted(len(slots)), key=lambda fault: fault[0] != "off_centre")
+    dealt: dict[tuple[int, int], tuple[str, float | None]] = {}
+    wanted = sorted(faults_wanted(len(slots)), key=lambda pair: pair[0] != "off_centre")
     for kind, severity in wanted:
         fitting = [s for s in order if kind != "off_centre" or centres[s[0]].scanner.isocentre_known]
         if fitting:
             dealt[fitting[0]] = (kind, severity)
             order.remove(fitting[0])
+    sound: tuple[str, float | None] = (SOUND, None)
     planned = []
     for number, (site, i) in enumerate(slots):
-        kind, severity = dealt.get((site, i), (SOUND, None))
+        what, strength = dealt.get((site, i), sound)
         contrast = ("T1w", "FLAIR")[i % 2]
-        planned.append(PlannedScan(number, site, i // 2, i // 2, contrast, kind, severity))
+        planned.append(PlannedScan(number, site, i // 2, i // 2, contrast, what, strength))
     return planned
 
 
