@@ -1,7 +1,7 @@
 """Finding deliveries: what lies in a site's landing folder, whether it is complete, and whether it was received.
 
-Here: walking a delivery without following links, content hashes with their cache, manifests, identity. Not here: opening
-the files (`ingestion.receive`). Nothing in `landing/` is ever changed.
+Here: walking a delivery without following links, content hashes with their cache, manifests, identity. Not here:
+opening the files (`ingestion.receive`). Nothing in `landing/` is ever changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from warehouse.home import Home, Network
 from warehouse.lake import part_path, sha256_file, sha256_json, write_json
 from warehouse.pseudonyms import Pseudonyms
 
-__all__ = ["COMPLETE_MARKER", "Delivery", "Entry", "display_name", "find_deliveries", "list_entries", "loose_files"]
+__all__ = [
+    "COMPLETE_MARKER",
+    "Delivery",
+    "Entry",
+    "display_name",
+    "find_deliveries",
+    "list_entries",
+    "loose_files",
+    "superseded",
+]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -68,6 +77,26 @@ def find_deliveries(home: Home, network: Network, site_code: str) -> list[Delive
     network.site(site_code)
     pseudonyms = Pseudonyms(home)
     return [_look(home, network, pseudonyms, site_code, folder) for folder in _folders(home, site_code)]
+
+
+def superseded(home: Home, site_code: str) -> dict[str, str]:
+    """New delivery -> the one it replaces: folders whose content changed after they were received.
+
+    Only deliveries that could be read take part, so a folder that became unreadable replaces nothing. Where a folder
+    went back to what it held before, that delivery is the newest again.
+    """
+    now = {d.delivery_key for d in find_deliveries(home, home.network(), site_code) if d.is_received}
+    per_folder: dict[str, list[tuple[bool, str, str]]] = {}
+    for path in sorted((home.lake / "deliveries" / site_code).glob("[!.]*.json")):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        key = entry["delivery_key"]
+        if entry["status"] == "read":
+            per_folder.setdefault(entry["folder_hash"], []).append((key in now, entry["received_datetime"], key))
+    found: dict[str, str] = {}
+    for versions in per_folder.values():
+        keys = [key for _, _, key in sorted(versions)]
+        found.update(zip(keys[1:], keys[:-1], strict=True))
+    return found
 
 
 def loose_files(home: Home, site_code: str) -> int:
