@@ -70,7 +70,7 @@ class Compute:
 
         client = self._connect()
         futures = {client.submit(function, item, pure=False): index for index, item in enumerate(items)}
-        for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
+        for future in as_completed(list(futures), loop=client.loop):  # type: ignore[no-untyped-call]
             error = future.exception()
             yield futures[future], error if error is not None else future.result()
 
