@@ -132,6 +132,26 @@ def folder_hash(pseudonyms: Pseudonyms, site_code: str, folder: Path) -> str:
     return pseudonyms.hash("folder", site_code, folder.name)
 
 
+def superseded(home: Home, site_code: str) -> dict[str, str]:
+    """New delivery -> the one it replaces: folders whose content changed after they were received.
+
+    Only deliveries that could be read take part, so a folder that became unreadable replaces nothing. Where a folder
+    went back to what it held before, that delivery is the newest again.
+    """
+    now = {d.delivery_key for d in find_deliveries(home, home.network(), site_code) if d.is_received}
+    per_folder: dict[str, list[tuple[bool, str, str]]] = {}
+    for path in sorted((home.lake / "deliveries" / site_code).glob("[!.]*.json")):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        key = entry["delivery_key"]
+        if entry["status"] == "read":
+            per_folder.setdefault(entry["folder_hash"], []).append((key in now, entry["received_datetime"], key))
+    found: dict[str, str] = {}
+    for versions in per_folder.values():
+        keys = [key for _, _, key in sorted(versions)]
+        found.update(zip(keys[1:], keys[:-1], strict=True))
+    return found
+
+
 def loose_files(home: Home, site_code: str) -> int:
     """How many things lie directly in a site's landing folder, where they belong to no delivery and are not read."""
     try:

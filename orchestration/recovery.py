@@ -132,7 +132,7 @@ def _is_alive(pid: int, child_started: float) -> bool:
     """Whether the start that a process belongs to still is. A later process may have been given its number."""
     try:
         start = psutil.Process(pid)
-        return start.status() != psutil.STATUS_ZOMBIE and start.create_time() <= child_started + 1
+        return bool(start.status() != psutil.STATUS_ZOMBIE and start.create_time() <= child_started + 1)
     except psutil.Error:
         return False
 

@@ -21,7 +21,6 @@ from qa import images, variables
 from qa.model import Finding
 from qa.reports import render_report, write_mail
 from warehouse import acceptance, lake, releases
-from warehouse.dictionary import load_dictionary
 from warehouse.errors import RanvierError
 from warehouse.home import Home
 from warehouse.work import Mapper, Progress, serial, silent
@@ -52,11 +51,6 @@ DELIVERY_RULES: dict[str, str] = {
 }
 
 
-def registry_rules() -> set[str]:
-    """Ids of every rule the dictionary declares."""
-    return {rule.id for _, rule in load_dictionary().rules}
-
-
 def utc_now() -> datetime:
     """The time, as every table keeps it."""
     return datetime.now(UTC)
@@ -78,9 +72,8 @@ class Received:
 def readable_deliveries(home: Home, site_code: str) -> list[str]:
     """Keys of the site's deliveries that could be read and that no later one supersedes, in the order received."""
     rows = lake.read_table(home, "raw_lake__delivery", site_code).filter(pl.col("status") == "read")
-    accepted = lake.read_table(home, "raw_lake__accepted", site_code)
-    superseded = accepted["supersedes_delivery_key"].drop_nulls().to_list()
-    kept = rows.filter(~pl.col("delivery_key").is_in(superseded))
+    replaced = list(landing.superseded(home, site_code).values())
+    kept = rows.filter(~pl.col("delivery_key").is_in(replaced))
     return kept.sort("received_datetime", "delivery_key")["delivery_key"].to_list()
 
 
@@ -164,9 +157,16 @@ def _loose(site_code: str, count: int) -> list[Finding]:
 
 
 def check_variables(home: Home, site_code: str) -> list[Finding]:
-    """Judge the site's registry rows by the dictionary; findings are kept with their life."""
-    found = variables.validate_site(home, site_code, readable_deliveries(home, site_code))
-    finding_store.upsert(home, site_code, found, now=utc_now(), scope=registry_rules())
+    """Judge the site's registry rows by the dictionary; findings are kept with their life.
+
+    Great Expectations' pages about the site are made as well, at `lake/docs/<site>/`.
+    """
+    keys = readable_deliveries(home, site_code)
+    found = variables.validate_site(home, site_code, keys)
+    # A rule that could not be evaluated says nothing about its earlier findings: they stay as they are.
+    scope = variables.decided_rules(home, site_code)
+    finding_store.upsert(home, site_code, found, now=utc_now(), scope=scope)
+    variables.build_data_docs(home, site_code, keys)
     return found
 
 
@@ -188,7 +188,8 @@ def judge_images(home: Home, site_code: str) -> list[Finding]:
 
 def accept_site(home: Home, site_code: str) -> int:
     """Let releases use what could be read. Returns how many deliveries of the site are accepted now."""
-    acceptance.accept(home, site_code, readable_deliveries(home, site_code), now=utc_now())
+    keys = readable_deliveries(home, site_code)
+    acceptance.accept(home, site_code, keys, now=utc_now(), supersedes=landing.superseded(home, site_code))
     return lake.read_table(home, "raw_lake__accepted", site_code).height
 
 

@@ -123,9 +123,11 @@ def _wait_until_up(shown: Interface) -> None:
         for child in shown.children:
             if child.poll() is not None:
                 raise HomeError("The Dagster UI did not start; see webserver.log and daemon.log in the dagster folder")
-        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            with urllib.request.urlopen(f"{shown.address}/server_info", timeout=5):
-                return
+        with (
+            suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+            urllib.request.urlopen(f"{shown.address}/server_info", timeout=5),
+        ):
+            return
         time.sleep(0.5)
     raise HomeError(f"The Dagster UI did not answer within {START_SECONDS:.0f} s; see webserver.log in the home")
 

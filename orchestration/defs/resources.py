@@ -1,7 +1,7 @@
 """What every asset is handed: the home, and how image work is spread out.
 
-Here: the one resource. Not here: Dask; whoever starts runs hands a mapper to `working_with`, or `build_defs` another
-resource.
+Here: the one resource. Not here: Dask (`orchestration.compute`). Whoever starts runs in this process hands a mapper to
+`working_with`; a run that the UI started has a process and a pool of its own.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from pydantic import PrivateAttr
 
+from orchestration.compute import Compute
 from orchestration.instance import HOME_VARIABLE
 from warehouse.home import Home, Network, find_home
 from warehouse.work import Mapper, Progress, serial, silent
@@ -24,7 +26,7 @@ class Tools:
     progress: Progress = silent
 
 
-_tools: list[Tools] = [Tools()]
+_tools: list[Tools] = []
 """In-process runs find here what their starter handed them; a mapper cannot pass through a run's configuration."""
 
 
@@ -42,6 +44,17 @@ class Workplace(dg.ConfigurableResource):  # type: ignore[type-arg]  # the base 
     """The home a run works in."""
 
     root: str = dg.EnvVar(HOME_VARIABLE)
+    _pool: Compute | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Have a pool ready for this run; its workers start at the first image, if there is one."""
+        if not _tools:
+            self._pool = Compute(self.home, self.network)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """End this run's workers."""
+        if self._pool is not None:
+            self._pool.close()
 
     @property
     def home(self) -> Home:
@@ -55,5 +68,7 @@ class Workplace(dg.ConfigurableResource):  # type: ignore[type-arg]  # the base 
 
     @property
     def tools(self) -> Tools:
-        """What the starter of this process handed over; else work is done here, in order."""
-        return _tools[-1]
+        """What the starter of this process handed over; else this run's own pool."""
+        if _tools:
+            return _tools[-1]
+        return Tools(self._pool.map) if self._pool is not None else Tools()
