@@ -81,6 +81,11 @@ def find_deliveries(home: Home, network: Network, site_code: str) -> list[Delive
     return [_look(home, network, pseudonyms, site_code, folder, latest) for folder in _folders(home, site_code)]
 
 
+def delivery_at(home: Home, network: Network, site_code: str, folder: Path) -> Delivery:
+    """A folder anywhere on disk as a delivery of the site: how a site checks what it has not sent yet."""
+    return _look(home, network, Pseudonyms(home), site_code, folder, {})
+
+
 @dataclass(frozen=True)
 class Receipt:
     """That a folder was received with a content, beside the delivery's immutable manifest."""
@@ -130,26 +135,6 @@ def superseded(home: Home, site_code: str) -> dict[str, str]:
 
 def folder_hash(pseudonyms: Pseudonyms, site_code: str, folder: Path) -> str:
     return pseudonyms.hash("folder", site_code, folder.name)
-
-
-def superseded(home: Home, site_code: str) -> dict[str, str]:
-    """New delivery -> the one it replaces: folders whose content changed after they were received.
-
-    Only deliveries that could be read take part, so a folder that became unreadable replaces nothing. Where a folder
-    went back to what it held before, that delivery is the newest again.
-    """
-    now = {d.delivery_key for d in find_deliveries(home, home.network(), site_code) if d.is_received}
-    per_folder: dict[str, list[tuple[bool, str, str]]] = {}
-    for path in sorted((home.lake / "deliveries" / site_code).glob("[!.]*.json")):
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        key = entry["delivery_key"]
-        if entry["status"] == "read":
-            per_folder.setdefault(entry["folder_hash"], []).append((key in now, entry["received_datetime"], key))
-    found: dict[str, str] = {}
-    for versions in per_folder.values():
-        keys = [key for _, _, key in sorted(versions)]
-        found.update(zip(keys[1:], keys[:-1], strict=True))
-    return found
 
 
 def loose_files(home: Home, site_code: str) -> int:
