@@ -12,7 +12,7 @@ from typing import Any
 
 from ingestion.imaging.model import ConversionWork, Converted, FileFate
 from warehouse.errors import RanvierError
-from warehouse.work import Mapper, Progress
+from warehouse.work import Mapper, Progress, serial
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def run_all(
     progress: Progress,
     what: str,
 ) -> dict[int, Converted]:
-    """Do the waiting pieces of work; a worker that fails refuses its own series only.
+    """Do the waiting pieces of work; what fails twice refuses its own series only.
 
     Raises
     ------
@@ -35,20 +35,32 @@ def run_all(
         The disk cannot be written; nothing of the delivery is recorded.
     """
     results: dict[int, Converted] = {}
+
+    def key(number: int) -> str:
+        return works[waiting[number]].series_key
+
     progress(what, 0, len(waiting))
     for number, result in mapper(function, [works[at] for at in waiting]):
-        if isinstance(result, OSError):
-            # Refusing a site's series for a full disk would be final; the receipt is started again instead.
-            raise RanvierError(
-                f"The lake cannot be written ({type(result).__name__}); make room on its disk and run again"
-            ) from result
         if isinstance(result, Exception):
-            # The error may quote a path or a header, so only its kind is logged.
-            log.warning("converting %s failed (%s)", works[waiting[number]].series_key, type(result).__name__)
-            result = Converted("refused", *_WORKER_FAILED)
+            # A worker that died says nothing about the series, and a refusal would be final: it is tried here.
+            log.warning("a worker failed (%s); %s is converted here instead", type(result).__name__, key(number))
+            result = _here(function, works[waiting[number]])
         results[waiting[number]] = result
         progress(what, len(results), len(waiting))
     return results
+
+
+def _here(function: Callable[[ConversionWork], Converted], work: ConversionWork) -> Converted:
+    _, result = next(serial(function, [work]))
+    if isinstance(result, OSError):
+        raise RanvierError(
+            f"The lake cannot be written ({type(result).__name__}); make room on its disk and run again"
+        ) from result
+    if isinstance(result, Exception):
+        # The error may quote a path or a header, so only its kind is logged.
+        log.warning("converting %s failed (%s)", work.series_key, type(result).__name__)
+        return Converted("refused", *_WORKER_FAILED)
+    return result
 
 
 def fate_of(kind: Any, series_key: str, converted: Converted) -> FileFate:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel
 import numpy as np
@@ -12,9 +14,13 @@ import pytest
 
 from ingestion.imaging import ImageFile, ImagesResult, receive_images
 from ingestion.imaging.nifti_delivery import session_of, subject_of
+from warehouse.errors import RanvierError
 from warehouse.home import Home
 from warehouse.lake import sha256_file
 from warehouse.pseudonyms import Pseudonyms
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def _image(path: Path, data: np.ndarray | None = None) -> Path:
@@ -132,3 +138,27 @@ def test_whose_image_a_name_says_it_is(name: str, subject: str, session: str) ->
     parts = tuple(name.split("/"))
     assert subject_of(parts) == subject
     assert session_of(parts) == session
+
+
+def test_a_worker_that_dies_refuses_nothing(home: Home, delivery: Path) -> None:
+    _image(delivery / "sub-01" / "sub-01_T1w.nii.gz")
+
+    def dying(function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[int, R | Exception]]:
+        yield from ((at, RuntimeError("worker gone")) for at in range(len(items)))
+
+    file = next(path for path in delivery.rglob("*.gz"))
+    files = [ImageFile(file, 1, sha256_file(file), file.stat().st_size)]
+    result = receive_images(home, "AAA", "dlv_1", files, Pseudonyms(home), mapper=dying)
+    assert result.files[1].status == "accepted"
+
+
+def test_a_full_disk_is_not_the_fault_of_the_series(
+    home: Home, delivery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    _image(delivery / "sub-01" / "sub-01_T1w.nii.gz")
+    monkeypatch.setattr("ingestion.imaging.nifti_delivery.store", full)
+    with pytest.raises(RanvierError, match="make room"):
+        _receive(home, delivery)
