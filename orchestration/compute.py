@@ -56,7 +56,7 @@ class Compute:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
         )
         self._client = Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]

@@ -143,7 +143,7 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
     only
         Codes of the sites to run, whether or not they have something new; all sites that have without them.
     release
-        Whether to build a release; one is built when a site ran, or when there is none yet.
+        Whether to build a release; one is built when it would differ from the current one.
 
     Raises
     ------
@@ -165,9 +165,8 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
             outcome.runs.append(run)
             if run.is_success:
                 lake.write_json(_basis_file(home, site), basis(home, network, site))
-        is_due = bool(chosen) or releases.current_version(home) is None
         has_data = not lake.read_table(home, "raw_lake__accepted").is_empty()
-        if release and is_due and has_data:
+        if release and has_data and releases.is_due(home):
             task = progress.display.add_task("release: tiers, gate, reports", total=None)
             outcome.runs.append(headless.run_release(home, instance))
             progress.display.remove_task(task)

@@ -21,7 +21,7 @@ from qa import images, variables
 from qa.model import Finding
 from qa.reports import render_report, write_mail
 from warehouse import acceptance, lake, releases
-from warehouse.errors import RanvierError
+from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
 from warehouse.work import Mapper, Progress, serial, silent
 
@@ -102,6 +102,8 @@ def receive_site(home: Home, site_code: str, mapper: Mapper = serial, progress: 
         progress(f"{site_code}: receiving", number, len(new))
         try:
             receive(home, network, delivery, mapper=mapper, progress=progress)
+        except HomeError:  # a full disk or a wrong profile is not the site's to mend
+            raise
         except RanvierError as error:
             log.warning("site %s: delivery %d of %d cannot be received: %s", site_code, number + 1, len(new), error)
             failures.append(_unreadable(site_code, delivery.delivery_key or str(number + 1), str(error), ""))

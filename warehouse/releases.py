@@ -55,6 +55,8 @@ class Build:
     folder: Path
     started: datetime
     environment: dict[str, str]
+    inputs_sha256: str
+    """Of everything the release follows from, see `inputs_sha256`."""
     project_dir: Path = PROJECT
 
 
@@ -180,6 +182,33 @@ def _write_reference(folder: Path, network: Network) -> None:
     )
 
 
+def inputs_sha256(home: Home) -> str:
+    """Short name of what a release built now would follow from: lake, policy, dictionary, SQL.
+
+    Findings are left out: telling a site of them changes their state, and they change with what they are about.
+    """
+    parts = sorted(home.lake.glob("raw_*/site=*/[!.]*.parquet"))
+    lake_state = [
+        [part.relative_to(home.lake).as_posix(), part.stat().st_size, part.stat().st_mtime_ns]
+        for part in parts
+        if part.parts[-3] != "raw_qa__finding" and part.parent.name != "site=_schema"
+    ]
+    network = home.network()
+    rule = disclosure_rule(load_policy(), network)
+    sites = [[site.code, site.name] for site in network.sites]
+    return lake.sha256_json([lake_state, _project_hash(), repr(rule), sites, load_dictionary().model_dump(mode="json")])
+
+
+def is_due(home: Home) -> bool:
+    """Whether a release built now would differ from the current one, or there is none."""
+    try:
+        folder = release_folder(home)
+    except ReleaseError:
+        return True
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return bool(manifest["inputs_sha256"] != inputs_sha256(home))
+
+
 def start_build(home: Home, *, now: datetime) -> Build:
     """Make an empty build folder for dbt to fill; folders of builds whose process died are removed first.
 
@@ -209,7 +238,7 @@ def start_build(home: Home, *, now: datetime) -> Build:
     if cached.exists():  # dbt then parses only what differs
         (folder / "target").mkdir()
         shutil.copyfile(cached, folder / "target" / cached.name)
-    return Build(version, folder, now, dbt_environment(home, folder, version, network))
+    return Build(version, folder, now, dbt_environment(home, folder, version, network), inputs_sha256(home))
 
 
 def run_dbt(build: Build, *arguments: str) -> None:
@@ -433,6 +462,7 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
     network = home.network()
     manifest = {
         "version": build.version,
+        "inputs_sha256": build.inputs_sha256,
         "built_datetime": build.started.isoformat(),
         "dictionary_version": load_dictionary().version,
         "code_version": _code_version(),
