@@ -26,7 +26,7 @@ RUNS = """query($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Run
   runId status jobName tags { key value } } } } }"""
 CHECKS = """query($run: ID!) { logsForRun(runId: $run, limit: 1000) { ... on EventConnection { events {
   __typename ... on AssetCheckEvaluationEvent { evaluation {
-    checkName success severity partition metadataEntries { label ... on JsonMetadataEntry { jsonString } } } } } } } }"""
+    checkName success severity partition metadataEntries { label ...on JsonMetadataEntry { jsonString } } } } } } } }"""
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 SENSORS = """query($repository: RepositorySelector!) { sensorsOrError(repositorySelector: $repository) {
