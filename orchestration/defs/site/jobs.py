@@ -6,14 +6,13 @@ starting a process per step costs more than the steps do, and image work has wor
 
 import dagster as dg
 
-from orchestration.defs.site.assets import ASSETS, SITES
+from orchestration.defs.site.assets import ASSETS
 
 SITE_JOB = "site"
 
 site_job = dg.define_asset_job(
     SITE_JOB,
     selection=dg.AssetSelection.assets(*ASSETS),
-    partitions_def=SITES,
     executor_def=dg.in_process_executor,
     description="Receive, check, measure, judge and accept what one site sent.",
     tags={"ranvier/room": "site"},
