@@ -23,7 +23,7 @@ demo: install ## simulate a four-site network, run everything, print what was fo
 	@$(RUN) ranvier demo --home demo-home --fresh
 
 test: install ## the test suite that fits in 15 minutes
-	$(RUN) pytest -m "not slow and not ui"
+	$(RUN) pytest -n 2 --dist loadfile -m "not slow and not ui"
 
 slow: install ## the long tests: planted faults, real scans, kills, the Dagster UI
 	$(RUN) pytest -m "slow or ui"

@@ -30,6 +30,12 @@ def normal(name: str) -> str:
     return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
 
 
+def spoken_format(form: str) -> str:
+    """A date format as a person writes it: `%d/%m/%Y` is DD/MM/YYYY."""
+    words = {"%d": "DD", "%m": "MM", "%Y": "YYYY", "%y": "YY", "%b": "month", "%B": "month"}
+    return re.sub(r"%.", lambda found: words[found.group()], form)
+
+
 def _date_formats(formats: list[str] | None) -> list[str] | None:
     for form in formats or []:
         found = re.findall(r"%.", form)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ingestion.profile import Column, Profile, normal
+from ingestion.profile import Column, Profile, normal, spoken_format
 from ingestion.registry.model import Grid, Match
 from ingestion.registry.values import ColumnReader
 from warehouse.dictionary import Entity, load_dictionary
@@ -171,7 +171,7 @@ def _reasons(reader: ColumnReader, texts: pl.Series, is_bad: pl.Series, identifi
     if kind == "code":
         return _code_reasons(reader, texts, is_bad, identifiers)
     if kind == "date":
-        wrong = f"not a date of the form {', '.join(reader.date_formats)}"
+        wrong = f"not a date of the form {' or '.join(map(spoken_format, reader.date_formats))}"
     elif kind == "boolean":
         yes, no = "/".join(reader.profile.true_values), "/".join(reader.profile.false_values)
         wrong = f"neither {yes} nor {no}"
