@@ -17,7 +17,7 @@ help:
 	@(command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv .uv || python3 -m venv .uv) && .uv/bin/pip install --quiet uv
 
 install: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## the environment, from the lock file
-	@$(UV) sync --frozen --all-extras --quiet
+	@$(UV) sync --frozen --all-extras --quiet --compile-bytecode
 
 demo: install ## simulate a four-site network, run everything, print what was found
 	@$(RUN) ranvier demo --home demo-home --fresh

@@ -80,6 +80,19 @@ def largest_component(mask: Mask) -> Mask:
     return np.asarray(labels == sizes.argmax())
 
 
+def eroded(mask: Mask, steps: int = 1) -> Mask:
+    """A mask without its outermost voxels (6 neighbours), several times faster than the general erosion."""
+    for _ in range(steps):
+        kept = mask.copy()
+        for axis in range(3):
+            along, kept_along = np.moveaxis(mask, axis, 0), np.moveaxis(kept, axis, 0)
+            kept_along[1:] &= along[:-1]
+            kept_along[:-1] &= along[1:]
+            kept_along[0] = kept_along[-1] = False
+        mask = kept
+    return mask
+
+
 def _box(small: Mask, shape: tuple[int, ...]) -> tuple[slice, ...] | None:
     box = []
     for axis, length in enumerate(shape):

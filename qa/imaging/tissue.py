@@ -10,10 +10,10 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from qa.imaging.answers import answer, unknown
 from qa.imaging.head import Surroundings
+from qa.imaging.mask import eroded
 from qa.imaging.types import Image, Mask, Volume
 from qa.model import Measure, Reason
 
@@ -139,7 +139,7 @@ def tissue_measures(
 
     # snr_dietrich warns through a logger that only mriqc's own start-up sets; without one it raises.
     config.loggers.interface = logging.getLogger("mriqc.interface")
-    inner = ndimage.binary_erosion(brain, iterations=1)
+    inner = eroded(brain)
     values = corrected[inner]
     classes = {name: values[chosen] for name, chosen in classify(values, contrast).items()}
     if min(v.size for v in classes.values()) < MINIMUM_VOXELS:

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from qa.imaging import artefacts, head, picture, pose, tissue
 from qa.imaging.answers import CATALOGUE
-from qa.imaging.mask import _resample_nearest, largest_component
+from qa.imaging.mask import _resample_nearest, eroded, largest_component
 from qa.imaging.types import SIDES, Mask, Volume
 
 SIGNAL = 1000.0
@@ -237,3 +237,16 @@ def test_small_helpers() -> None:
     assert not largest_component(np.zeros((3, 3, 3), bool)).any()
     assert _resample_nearest(np.arange(8).reshape(2, 2, 2), (4, 4, 4))[3, 3, 3] == 7
     assert all(kind.meaning.endswith(".") or ";" in kind.meaning for kind in CATALOGUE.values())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_fast_erosion_is_the_general_one(steps: int) -> None:
+    mask = np.random.default_rng(1).random((24, 20, 17)) < 0.93
+    assert np.array_equal(eroded(mask, steps), ndimage.binary_erosion(mask, iterations=steps))
+
+
+def test_thinning_axis_by_axis_gives_the_same_means() -> None:
+    data = np.random.default_rng(1).random((31, 20, 26), dtype=np.float32)
+    thinning = (slice(None, None, 3), slice(None, None, 1), slice(None, None, 2))
+    expected = ndimage.uniform_filter(data, (3, 1, 2))[thinning]
+    assert np.allclose(head.thinned(data, thinning), expected, atol=1e-6)
