@@ -10,7 +10,10 @@ import shutil
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +23,10 @@ from orchestration.progress import bars
 from warehouse import lake, releases
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
+
+
+NARROW: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
+"""Two tables beside each other in a terminal of 80 columns."""
 
 
 def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fresh: bool, console: Console) -> None:
@@ -60,8 +67,7 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
     console.print(outcome.table())
     if not outcome.is_ok:
         raise RanvierError(outcome.problem())
-    console.print(refusals(home))
-    console.print(planted(home, truth_file))
+    console.print(Columns([refusals(home), planted(home, truth_file)]))
     console.print(
         f"Simulating took {simulated - start:.0f} s; receiving, checking, measuring, releasing and reporting "
         f"{finished - simulated:.0f} s."
@@ -81,7 +87,7 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
 def refusals(home: Home) -> Table:
     """What was refused and why, counted by reason."""
     counts = Counter(_refused(home))
-    table = Table("refused", "reason", "count", title="Refused, and why")
+    table = Table("refused", "reason", "count", title="Refused, and why", **NARROW)
     for (what, reason), count in sorted(counts.items(), key=lambda item: -item[1]):
         table.add_row(what, reason, str(count))
     return table
@@ -106,7 +112,7 @@ def _refused(home: Home) -> list[tuple[str, str]]:
 
 def planted(home: Home, truth_file: Path) -> Table:
     """Planted faults found, per kind, and sound scans flagged."""
-    table = Table("planted fault", "planted", "found", title="Planted faults")
+    table = Table("planted fault", "planted", "found", title="Planted faults", **NARROW)
     flagged = ""
     for score in scoring.score(home, truth_file):
         if score.kind == scoring.SOUND:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,13 @@ from warehouse import lake, releases
 from warehouse.dictionary import FOLDER
 from warehouse.home import Home, Network
 from warehouse.tables import LAKE_TABLES
+
+
+COLUMNS = (
+    "files\nsent", "files\ntaken", "files\nrefused", "rows\nread", "rows\nrefused", "scans\npass", "scans\nfail",
+    "un-\nclear", "find-\nings", "time",
+)  # fmt: skip
+"""What the table of a run says of each site; narrow enough for a terminal of 80 columns."""
 
 
 @dataclass
@@ -51,8 +59,10 @@ class NetworkOutcome:
         """One line per site: what was sent, accepted, refused and found, and how long it took."""
         seconds = {run.site_code: run.seconds for run in self.runs}
         version = releases.current_version(self.home)
-        columns = ["site", "files", "taken", "refused", "rows", "refused", "pass", "fail", "unsure", "findings", "time"]
-        shown = Table(*columns, title=f"Release {version}" if version else "No release yet")
+        title = f"Release {version}" if version else "No release yet"
+        shown = Table("site", title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+        for heading in COLUMNS:
+            shown.add_column(heading, justify="right")
         for site in self.sites:
             counts = site_counts(self.home, site)
             took = f"{seconds[site]:.0f} s" if site in seconds else "-"
