@@ -24,7 +24,6 @@ from warehouse import lake, releases
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
 
-
 NARROW: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
 """Two tables beside each other in a terminal of 80 columns."""
 

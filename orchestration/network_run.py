@@ -27,7 +27,6 @@ from warehouse.dictionary import FOLDER
 from warehouse.home import Home, Network
 from warehouse.tables import LAKE_TABLES
 
-
 COLUMNS = (
     "files\nsent", "files\ntaken", "files\nrefused", "rows\nread", "rows\nrefused", "scans\npass", "scans\nfail",
     "un-\nclear", "find-\nings", "time",

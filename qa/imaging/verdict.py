@@ -54,6 +54,8 @@ class Threshold(BaseModel):
     below: float | None = None
     beyond: float | None = None
     centre: float = 0
+    sides: tuple[str, str] = ("", "")
+    """What `say` calls a value above the centre, and one below."""
     also: tuple[Also, ...] = ()
     """The limit counts as crossed only when all of these hold as well."""
     rule: str
@@ -85,6 +87,12 @@ class Threshold(BaseModel):
         if self.below is not None:
             return value < self.below
         return abs(value - self.centre) > self.limit
+
+    def sentence(self, value: float, note: str = "") -> str:
+        """What is said of a value beyond the limit; `note` adds what only this image tells, such as an axis."""
+        away = value - self.centre
+        side = self.sides[0 if away > 0 else 1]
+        return self.say.format(value=value, limit=self.limit, centre=self.centre, away=abs(away), side=side, note=note)
 
     def with_limit(self, limit: float) -> Threshold:
         side = next(n for n in ("above", "below", "beyond") if getattr(self, n) is not None)
@@ -220,12 +228,7 @@ def judge(
             continue
         if not threshold.is_crossed(measure.value, measures):
             continue
-        text = threshold.say.format(
-            value=measure.value,
-            limit=threshold.limit,
-            centre=threshold.centre,
-            note=(notes or {}).get(threshold.measure, ""),
-        )
+        text = threshold.sentence(measure.value, (notes or {}).get(threshold.measure, ""))
         if threshold.is_refused:
             return _refused(Trouble(threshold.rule, _sentence(text), threshold.action))
         if threshold.only_undetermined:

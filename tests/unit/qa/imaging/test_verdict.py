@@ -61,9 +61,11 @@ def test_a_sound_scan_passes() -> None:
         ({"cut_area_right_mm2": 411}, "IMG_CUT_OFF", "right side"),
         ({"cut_area_inferior_mm2": 1755}, "IMG_CUT_OFF", "from below"),
         ({"cut_area_superior_mm2": 500}, "IMG_CUT_OFF", "vertex"),
-        ({"offset_z_mm": -70}, "IMG_POSITION", "-70 mm"),
-        ({"yaw_deg": 18}, "IMG_ROTATION", "18 degrees"),
-        ({"pitch_deg": 45}, "IMG_ROTATION", "45 degrees"),
+        ({"offset_z_mm": -70}, "IMG_POSITION", "70.0 mm below the isocentre"),
+        ({"offset_x_mm": 34}, "IMG_POSITION", "34.0 mm to the patient's right"),
+        ({"yaw_deg": 18}, "IMG_ROTATION", "to its left by 18 degrees"),
+        ({"roll_deg": -15}, "IMG_ROTATION", "towards the left shoulder by 15 degrees"),
+        ({"pitch_deg": 45}, "IMG_ROTATION", "back, nose up, by 32 degrees"),
         ({"noise_pct": 15}, "IMG_SNR", "15.0 %"),
         ({"cjv": 2.0}, "IMG_CONTRAST", "2.00"),
         ({"bias_cv_pct": 40}, "IMG_BIAS", "40 %"),
@@ -214,6 +216,6 @@ def test_every_limit_has_source_action_and_a_known_measure() -> None:
     for threshold in LIMITS.thresholds.values():
         assert threshold.measure in CATALOGUE
         assert threshold.source and threshold.action
-        threshold.say.format(value=1.0, limit=threshold.limit, centre=0.0, note="")
+        assert "{" not in threshold.sentence(1.0)
     for item in LIMITS.protocol.values():
         assert item.source
