@@ -7,9 +7,7 @@ The table holds identifiers as sent; it stays in memory and is never written.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import math
 import re
 import struct
 import warnings
@@ -20,17 +18,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import polars as pl
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from ingestion.imaging.header import Header, NotPlainError
 from ingestion.imaging.model import ImageFile
-from ingestion.imaging.settings import load
+from ingestion.imaging.values import (
+    acquired_at,
+    complex_component,
+    first_value,
+    frames_of,
+    number_of,
+    phase_direction,
+    private_number,
+    private_tags,
+    slice_geometry,
+    text_of,
+    value_within,
+    whole_number_of,
+)
 from warehouse.work import Mapper, Progress, serial, silent
 
 log = logging.getLogger(__name__)
@@ -129,18 +138,9 @@ _STANDARD = [
 
 
 @cache
-def _private_tags(purpose: str) -> list[tuple[int, int, str, int]]:
-    """(group, offset, creator, component) of the vendors' tags that are read for a purpose."""
-    return [
-        (int(row["group"], 16), int(row["element"], 16), row["creator"], row["component"])
-        for row in load("vendor_tags.yaml")[purpose]
-    ]
-
-
-@cache
 def _wanted() -> frozenset[int]:
     tags: set[int] = {int(Tag(name)) for name in _STANDARD}
-    for group, offset, _, _ in (*_private_tags("table_position"), *_private_tags("b_value")):
+    for group, offset, _, _ in (*private_tags("table_position"), *private_tags("b_value")):
         for block in range(0x10, 0x20):
             tags |= {(group << 16) | block, (group << 16) | (block << 8) | offset}  # creators and values
     return frozenset(tags)
@@ -217,168 +217,6 @@ def looks_like_dicom(head: bytes) -> bool:
         return False
     # Without a preamble the data set begins at once: explicit VR shows two capitals, implicit VR a short length.
     return re.match(rb"[A-Z]{2}", head[4:6]) is not None or int.from_bytes(head[4:8], "little") <= 512
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, MultiValue | list | tuple):
-        return "\\".join(str(part) for part in value)
-    return str(value).strip()
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, MultiValue | list | tuple):
-        value = value[0] if len(value) else None
-    if value is None or value == "":
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
-
-
-def _whole(value: Any) -> int | None:
-    found = _number(value)
-    return None if found is None or abs(found) >= 2**31 else int(found)
-
-
-def _numbers(value: Any, count: int) -> list[float] | None:
-    if value is None or isinstance(value, str | bytes):
-        return None
-    try:
-        found = [float(part) for part in value]
-    except (TypeError, ValueError):
-        return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
-
-
-def _frames(ds: Any) -> list[pydicom.Dataset]:
-    return list(ds.get("PerFrameFunctionalGroupsSequence") or [])
-
-
-def _first(ds: Any, keyword: str, depth: int = 4) -> Any:
-    """A value at the top, else in the shared functional groups, else in those of the first frame."""
-    value = ds.get(keyword)
-    if value not in (None, ""):
-        return value
-    groups = list(ds.get("SharedFunctionalGroupsSequence") or [])[:1] + _frames(ds)[:1]
-    for group in groups:
-        found = _within(group, Tag(keyword), depth)
-        if found not in (None, ""):
-            return found
-    return None
-
-
-def _within(ds: Any, tag: int, depth: int) -> Any:
-    if tag in ds:
-        return ds[tag].value
-    if depth:
-        for element in ds:
-            if element.VR == "SQ" and element.value:
-                found = _within(element.value[0], tag, depth - 1)
-                if found not in (None, ""):
-                    return found
-    return None
-
-
-def _private(ds: Any, purpose: str) -> float | None:
-    """A vendor's own value for a purpose of vendor_tags.yaml, under its creator only."""
-    scopes = [ds]
-    groups = list(ds.get("SharedFunctionalGroupsSequence") or [])[:1] + _frames(ds)[:1]
-    for group in groups:
-        scopes += [element.value[0] for element in group if element.VR == "SQ" and element.value]
-    for scope in scopes:
-        for group, offset, creator, component in _private_tags(purpose):
-            try:
-                if isinstance(scope, Header):
-                    value = scope.private(group, creator, offset)
-                else:
-                    value = scope.private_block(group, creator)[offset].value
-            except KeyError:
-                continue
-            if isinstance(value, bytes):
-                value = _bytes_value(value)
-            parts = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
-            found = _number(parts[component] if component < len(parts) else parts[0])
-            if found is not None:
-                return found
-    return None
-
-
-def _bytes_value(value: bytes) -> Any:
-    """A value whose type an implicit transfer syntax lost: text of numbers, else one little-endian float."""
-    text = value.rstrip(b"\0 ")
-    if re.fullmatch(rb"[0-9+\-.eE\\ ]+", text):
-        return text.decode("ascii").split("\\")
-    if len(value) == 4:
-        return float(np.frombuffer(value, "<f4")[0])
-    if len(value) == 8:
-        return float(np.frombuffer(value, "<f8")[0])
-    return None
-
-
-def _moment(ds: Any) -> dt.datetime | None:
-    """When the image was acquired, in the scanner's local time, from the most specific tags that hold it."""
-    stamp = _text(_first(ds, "AcquisitionDateTime"))
-    candidates = [(stamp[:8], re.split(r"[+\-&]", stamp[8:])[0])] + [
-        (_text(ds.get(f"{level}Date")), _text(ds.get(f"{level}Time"))) for level in ("Acquisition", "Series", "Study")
-    ]
-    for date, time in candidates:
-        day = re.fullmatch(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})", date)
-        if not day:
-            continue
-        clock = re.match(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?", time)
-        hour, minute, second, part = clock.groups() if clock else (None, None, None, None)
-        try:
-            return dt.datetime(
-                int(day[1]), int(day[2]), int(day[3]),
-                int(hour or 0), int(minute or 0), min(int(second or 0), 59), int((part or "0").ljust(6, "0")),
-            )  # fmt: skip
-        except ValueError:
-            continue
-    return None
-
-
-def _component(ds: Any, image_type: str) -> str:
-    parts = set(image_type.upper().split("\\")[2:])
-    stated = _text(_first(ds, "ComplexImageComponent")).upper()
-    if stated == "PHASE" or parts & {"P", "PHASE", "PHASE MAP"}:
-        return "phase"
-    if stated == "REAL" or (parts & {"R", "R_FFE", "R_IR", "R_SE", "REAL"} and "M" not in parts):
-        return "real"
-    if stated == "IMAGINARY" or (parts & {"I", "I_FFE", "I_IR", "I_SE", "IMAGINARY"} and "M" not in parts):
-        return "imaginary"
-    return "magnitude"
-
-
-def _geometry(ds: Any) -> tuple[list[float] | None, list[float] | None]:
-    """Slice normal, and each frame's position along it in mm."""
-    frames = _frames(ds)
-    orientation = _numbers(_first(ds, "ImageOrientationPatient"), 6)
-    if orientation is None:
-        return None, None
-    a, b = orientation[:3], orientation[3:]
-    normal = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    if frames:
-        places = [_numbers(_within(frame, Tag("ImagePositionPatient"), 2), 3) for frame in frames]
-    else:
-        places = [_numbers(_first(ds, "ImagePositionPatient"), 3)]
-    if any(place is None for place in places):
-        return normal, None
-    return normal, [
-        place[0] * normal[0] + place[1] * normal[1] + place[2] * normal[2] for place in places if place is not None
-    ]
-
-
-def _phase_direction(ds: Any) -> list[float] | None:
-    """Unit vector of phase encoding: along a row of pixels or along a column."""
-    orientation = _numbers(_first(ds, "ImageOrientationPatient"), 6)
-    stated = _text(_first(ds, "InPlanePhaseEncodingDirection")).upper()
-    if orientation is None or stated not in ("ROW", "COL", "COLUMN"):
-        return None
-    return orientation[:3] if stated == "ROW" else orientation[3:]
 
 
 def _pixels_problem(handle: BinaryIO, ds: Any, size: int) -> tuple[str, str] | None:
@@ -461,7 +299,7 @@ def read_header(file: ImageFile, wanted: frozenset[int] | None = None) -> dict[s
 
 def _no_image(file: ImageFile, ds: Any, sop_class: str) -> dict[str, Any] | None:
     """The refusal of a DICOM object that is not an MR image, or must not be used."""
-    modality = _text(ds.get("Modality"))
+    modality = text_of(ds.get("Modality"))
     if sop_class == DIRECTORY:
         return _refused(file, "dicom", "dicomdir", "a DICOMDIR lists other files and holds no image")
     if not sop_class and not modality:
@@ -481,18 +319,18 @@ def _no_image(file: ImageFile, ds: Any, sop_class: str) -> dict[str, Any] | None
                 "not an MR image: reports, presentation states and other modalities are not used",
             )
         return _refused(file, "dicom", "not_an_image", "a DICOM object that is not an MR image")
-    if _text(ds.get("BurnedInAnnotation")).upper() == "YES":
+    if text_of(ds.get("BurnedInAnnotation")).upper() == "YES":
         return _refused(file, "dicom", "burned_in_text", "the header says that text is burned into the image")
     return None
 
 
 def _row(file: ImageFile, ds: Any, handle: BinaryIO) -> dict[str, Any]:
-    sop_class = _text(ds.get("SOPClassUID")) or _text(ds.file_meta.get("MediaStorageSOPClassUID"))
+    sop_class = text_of(ds.get("SOPClassUID")) or text_of(ds.file_meta.get("MediaStorageSOPClassUID"))
     unusable = _no_image(file, ds, sop_class)
     if unusable is not None:
         return unusable
     series_uid, study_uid, sop = (
-        _text(ds.get(name)) for name in ("SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID")
+        text_of(ds.get(name)) for name in ("SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID")
     )
     if not (series_uid and study_uid and sop):
         return _refused(file, "dicom", "no_series_identity", "the header lacks its study, series or instance UID")
@@ -500,25 +338,25 @@ def _row(file: ImageFile, ds: Any, handle: BinaryIO) -> dict[str, Any]:
     problem = _pixels_problem(handle, ds, size)
     if problem:
         return _refused(file, "dicom", *problem)
-    image_type = _text(_first(ds, "ImageType")).upper()
-    normal, positions = _geometry(ds)
-    sequence = " ".join(_text(ds.get(name)) for name in ("SequenceName", "PulseSequenceName"))
-    scanning = _text(ds.get("ScanningSequence")).upper()
-    echo_pulse = _text(ds.get("EchoPulseSequence")).upper()
+    image_type = text_of(first_value(ds, "ImageType")).upper()
+    normal, positions = slice_geometry(ds)
+    sequence = " ".join(text_of(ds.get(name)) for name in ("SequenceName", "PulseSequenceName"))
+    scanning = text_of(ds.get("ScanningSequence")).upper()
+    echo_pulse = text_of(ds.get("EchoPulseSequence")).upper()
     if echo_pulse:
         scanning = "\\".join(
             filter(None, [scanning, {"GRADIENT": "GR", "SPIN": "SE", "BOTH": "GR\\SE"}.get(echo_pulse, "")])
         )
-    if _text(_first(ds, "InversionRecovery")).upper() == "YES":
+    if text_of(first_value(ds, "InversionRecovery")).upper() == "YES":
         scanning += "\\IR"
-    epi = _text(ds.get("EchoPlanarPulseSequence")).upper() == "YES" or "EP" in scanning.split("\\")
-    b_value = _number(_first(ds, "DiffusionBValue"))
-    if len(frames := _frames(ds)) > 1:
-        found = [_number(_within(frame, Tag("DiffusionBValue"), 2)) for frame in frames]
+    epi = text_of(ds.get("EchoPlanarPulseSequence")).upper() == "YES" or "EP" in scanning.split("\\")
+    b_value = number_of(first_value(ds, "DiffusionBValue"))
+    if len(frames := frames_of(ds)) > 1:
+        found = [number_of(value_within(frame, Tag("DiffusionBValue"), 2)) for frame in frames]
         b_value = max([value for value in found if value is not None], default=b_value)
     if b_value is None:
-        b_value = _private(ds, "b_value")
-    agent = _text(ds.get("ContrastBolusAgent"))
+        b_value = private_number(ds, "b_value")
+    agent = text_of(ds.get("ContrastBolusAgent"))
     if not agent and ds.get("ContrastBolusAgentSequence"):
         agent = "yes"
     return {
@@ -530,52 +368,52 @@ def _row(file: ImageFile, ds: Any, handle: BinaryIO) -> dict[str, Any]:
         "study_uid": study_uid,
         "series_uid": series_uid,
         "image_class": IMAGE_CLASSES[sop_class],
-        "transfer_syntax": _text(ds.file_meta.get("TransferSyntaxUID")),
-        "patient_name": _text(ds.get("PatientName")),
-        "patient_id": _text(ds.get("PatientID")),
-        "birth_date": _text(ds.get("PatientBirthDate")),
-        "study_description": _text(ds.get("StudyDescription")),
-        "series_description": _text(ds.get("SeriesDescription")),
-        "protocol_name": _text(ds.get("ProtocolName")),
+        "transfer_syntax": text_of(ds.file_meta.get("TransferSyntaxUID")),
+        "patient_name": text_of(ds.get("PatientName")),
+        "patient_id": text_of(ds.get("PatientID")),
+        "birth_date": text_of(ds.get("PatientBirthDate")),
+        "study_description": text_of(ds.get("StudyDescription")),
+        "series_description": text_of(ds.get("SeriesDescription")),
+        "protocol_name": text_of(ds.get("ProtocolName")),
         "sequence_name": sequence.strip(),
         "scanning_sequence": scanning,
-        "sequence_variant": _text(ds.get("SequenceVariant")).upper(),
-        "scan_options": _text(ds.get("ScanOptions")).upper(),
+        "sequence_variant": text_of(ds.get("SequenceVariant")).upper(),
+        "scan_options": text_of(ds.get("ScanOptions")).upper(),
         "image_type": image_type,
-        "component": _component(ds, image_type),
-        "manufacturer": _text(ds.get("Manufacturer")),
-        "model": _text(ds.get("ManufacturerModelName")),
-        "device_serial": _text(ds.get("DeviceSerialNumber")),
-        "station": _text(ds.get("StationName")),
-        "software_version": _text(ds.get("SoftwareVersions")),
-        "acquisition_dimension": _text(_first(ds, "MRAcquisitionType")).upper() or None,
-        "angio_flag": _text(ds.get("AngioFlag")).upper() == "Y"
-        or _text(ds.get("TimeOfFlightContrast")).upper() == "YES",
+        "component": complex_component(ds, image_type),
+        "manufacturer": text_of(ds.get("Manufacturer")),
+        "model": text_of(ds.get("ManufacturerModelName")),
+        "device_serial": text_of(ds.get("DeviceSerialNumber")),
+        "station": text_of(ds.get("StationName")),
+        "software_version": text_of(ds.get("SoftwareVersions")),
+        "acquisition_dimension": text_of(first_value(ds, "MRAcquisitionType")).upper() or None,
+        "angio_flag": text_of(ds.get("AngioFlag")).upper() == "Y"
+        or text_of(ds.get("TimeOfFlightContrast")).upper() == "YES",
         "is_epi": epi,
-        "is_spoiled": "SP" in _text(ds.get("SequenceVariant")).upper().split("\\")
-        or _text(_first(ds, "Spoiling")).upper() not in ("", "NONE"),
+        "is_spoiled": "SP" in text_of(ds.get("SequenceVariant")).upper().split("\\")
+        or text_of(first_value(ds, "Spoiling")).upper() not in ("", "NONE"),
         "contrast_agent": agent,
-        "body_part": _text(ds.get("BodyPartExamined")),
-        "repetition_time_ms": _number(_first(ds, "RepetitionTime")),
-        "echo_time_ms": _number(_first(ds, "EchoTime") or _first(ds, "EffectiveEchoTime")),
-        "inversion_time_ms": _number(_first(ds, "InversionTime") or _first(ds, "InversionTimes")),
-        "flip_angle_deg": _number(_first(ds, "FlipAngle")),
-        "echo_train_length": _number(_first(ds, "EchoTrainLength")),
-        "echo_number": _whole(ds.get("EchoNumbers")),
-        "field_strength_t": _number(ds.get("MagneticFieldStrength")),
+        "body_part": text_of(ds.get("BodyPartExamined")),
+        "repetition_time_ms": number_of(first_value(ds, "RepetitionTime")),
+        "echo_time_ms": number_of(first_value(ds, "EchoTime") or first_value(ds, "EffectiveEchoTime")),
+        "inversion_time_ms": number_of(first_value(ds, "InversionTime") or first_value(ds, "InversionTimes")),
+        "flip_angle_deg": number_of(first_value(ds, "FlipAngle")),
+        "echo_train_length": number_of(first_value(ds, "EchoTrainLength")),
+        "echo_number": whole_number_of(ds.get("EchoNumbers")),
+        "field_strength_t": number_of(ds.get("MagneticFieldStrength")),
         "b_value": b_value if b_value is None else b_value % 1e9,
-        "slice_thickness_mm": _number(_first(ds, "SliceThickness")),
-        "rows": _whole(ds.get("Rows")),
-        "columns": _whole(ds.get("Columns")),
-        "frames": _whole(ds.get("NumberOfFrames")) or 1,
+        "slice_thickness_mm": number_of(first_value(ds, "SliceThickness")),
+        "rows": whole_number_of(ds.get("Rows")),
+        "columns": whole_number_of(ds.get("Columns")),
+        "frames": whole_number_of(ds.get("NumberOfFrames")) or 1,
         "positions": positions,
         "normal": normal,
-        "phase_direction": _phase_direction(ds),
-        "patient_position": _text(ds.get("PatientPosition")) or None,
-        "instance_number": _whole(ds.get("InstanceNumber")),
-        "series_number": _whole(ds.get("SeriesNumber")),
-        "acquired": _moment(ds),
-        "table_position_mm": _private(ds, "table_position"),
+        "phase_direction": phase_direction(ds),
+        "patient_position": text_of(ds.get("PatientPosition")) or None,
+        "instance_number": whole_number_of(ds.get("InstanceNumber")),
+        "series_number": whole_number_of(ds.get("SeriesNumber")),
+        "acquired": acquired_at(ds),
+        "table_position_mm": private_number(ds, "table_position"),
     }
 
 

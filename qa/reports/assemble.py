@@ -19,7 +19,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from qa.reports import charts
-from qa.reports.gather import Facts, Gatherer, Panel, TrendPoint, load_sections
+from qa.reports.facts import Facts, Panel, TrendPoint
+from qa.reports.gather import Gatherer, load_sections
 from qa.reports.texts import Texts, load_texts
 from warehouse import lake
 from warehouse.errors import ReleaseError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qa.findings import mark_notified
 from qa.reports.assemble import environment, refuse_keys, render_report, report_folder, site_facts
-from qa.reports.gather import Facts
+from qa.reports.facts import Facts
 from qa.reports.texts import Texts, load_texts
 from warehouse import lake
 from warehouse.home import Home, Network

@@ -9,7 +9,8 @@ import pytest
 
 from qa.reports import charts
 from qa.reports.assemble import FOLDER, refuse_keys
-from qa.reports.gather import Panel, load_sections, ranges, series_name
+from qa.reports.facts import Panel
+from qa.reports.gather import load_sections, ranges, series_name
 from qa.reports.texts import Texts, load_texts
 from warehouse.errors import DictionaryError, ReleaseError
 
