@@ -19,7 +19,7 @@ import yaml
 from ingestion.profile import Profile
 from orchestration.cli import app
 from qa.imaging.verdict import load_limits
-from warehouse import gateway
+from warehouse import select_only
 from warehouse.dictionary import load_dictionary
 from warehouse.home import Network
 from warehouse.policy import disclosure_rule, load_policy
@@ -151,7 +151,7 @@ def test_a_shown_query_runs_on_its_tier(
     page: str, tier: str, statement: str, tiers: dict[str, duckdb.DuckDBPyConnection]
 ) -> None:
     (row,) = tiers[tier].execute("select json_serialize_sql(?::varchar)", [statement]).fetchall()
-    gateway.check(json.loads(row[0]), set(load_policy().tiers[tier]), set())
+    select_only.check(json.loads(row[0]), set(load_policy().tiers[tier]), set())
     assert tiers[tier].execute(statement).description, page
 
 

@@ -122,7 +122,7 @@ def test_check_alone_is_not_the_only_wall(released: Lake) -> None:
     """Even a statement that the check let through reads no other file and changes no setting."""
     path = str(gateway.tier_file(released.home, "registered").resolve())
     code = (
-        "import sys; from warehouse.gateway import _connect; db = _connect(sys.argv[1])\n"
+        "import sys; from warehouse.gateway_process import _connect; db = _connect(sys.argv[1])\n"
         "for sql in sys.argv[2:]:\n"
         "    try: db.execute(sql).fetchall(); print('OPEN', sql)\n"
         "    except Exception as error: print(type(error).__name__)\n"
@@ -151,10 +151,11 @@ def test_address_space_is_limited(released: Lake, monkeypatch: pytest.MonkeyPatc
     """What DuckDB's memory limit does not cover, the operating system's does."""
     path = str(gateway.tier_file(released.home, "registered").resolve())
     code = (
-        "import io, sys; from warehouse import gateway\n"
-        "gateway.FUNCTIONS = gateway.FUNCTIONS | {'range'}\n"
+        "import io, sys; from warehouse import gateway_process, select_only\n"
+        "select_only.FUNCTIONS = select_only.FUNCTIONS | {'range'}\n"
         "out = io.BytesIO()\n"
-        "code = gateway.serve({'path': sys.argv[1], 'sql': 'select len(range(2000000000))', 'seconds': 30}, out)\n"
+        "request = {'path': sys.argv[1], 'sql': 'select len(range(2000000000))', 'seconds': 30}\n"
+        "code = gateway_process.serve(request, out)\n"
         "print(code, out.getvalue().decode())"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
