@@ -19,7 +19,7 @@ from orchestration.defs.site.assets import ASSETS
 from orchestration.defs.site.checks import CHECKS
 from orchestration.defs.site.jobs import site_job
 from orchestration.defs.site.sensors import landing_sensor
-from warehouse import releases
+from warehouse import dbt
 from warehouse.home import Home, find_home
 
 
@@ -34,7 +34,7 @@ def build_defs(*, home: Home | None = None, resource_overrides: Mapping[str, Any
         Resources by name, in place of the ones made here.
     """
     home = home or find_home()
-    models = [dbt_tables(releases.prepare_dbt(home))] if home.network_file.exists() else []
+    models = [dbt_tables(dbt.prepare(home))] if home.network_file.exists() else []
     keys = sorted(key for model in models for key in model.keys)
     return dg.Definitions(
         assets=[*ASSETS, *models, published_release(keys), site_reports],

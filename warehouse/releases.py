@@ -7,15 +7,12 @@ who may see what (`warehouse.policy`), reading a release (`warehouse.gateway`).
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
 import re
 import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,20 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars as pl
 
-from warehouse import lake
-from warehouse.dictionary import load_dictionary, range_text
+from warehouse import dbt, gate, lake
+from warehouse.dictionary import load_dictionary
 from warehouse.errors import ReleaseError
 from warehouse.home import Home, Network
 from warehouse.policy import disclosure_rule, load_policy
 
 log = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).parent.parent / "dbt_project"
 VERSION = re.compile(r"^\d{4}-\d{2}-\d{2}\.[1-9]\d*$")
 BUILD_PREFIX = ".build-"
-KEY_LIKE = re.compile(rb"(?:sbj|ses|ser)_[0-9a-f]{16}")
 
 _held: dict[Path, int] = {}
 """Open lock of each build of this process; the system lets go of it when the process dies, however it dies."""
@@ -57,7 +51,7 @@ class Build:
     environment: dict[str, str]
     inputs_sha256: str
     """Of everything the release follows from, see `inputs_sha256`."""
-    project_dir: Path = PROJECT
+    project_dir: Path = dbt.PROJECT
 
 
 def _versions(home: Home) -> list[str]:
@@ -131,57 +125,6 @@ def _next_version(home: Home, now: datetime) -> str:
     return f"{day}.{max(taken, default=0) + 1}"
 
 
-def dbt_environment(home: Home, build_folder: Path, version: str, network: Network) -> dict[str, str]:
-    """What `dbt_project/` reads from its environment; nothing of dbt is written outside the build folder."""
-    maximum, rounding = disclosure_rule(load_policy(), network)
-    return {
-        "RANVIER_BUILD": str(build_folder),
-        "RANVIER_LAKE": str(home.lake),
-        "RANVIER_REFERENCE": str(build_folder / "work" / "reference"),
-        "RANVIER_VERSION": version,
-        "RANVIER_SITES": json.dumps([site.code for site in network.sites]),
-        "RANVIER_SMALL_COUNT_MAXIMUM": str(maximum),
-        "RANVIER_ROUNDING": str(rounding),
-        "DBT_PROJECT_DIR": str(PROJECT),
-        "DBT_PROFILES_DIR": str(PROJECT),
-        "DBT_TARGET_PATH": str(build_folder / "target"),
-        "DBT_LOG_PATH": str(build_folder / "logs"),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "DBT_VERSION_CHECK": "false",
-        "DO_NOT_TRACK": "1",
-    }
-
-
-def _write_reference(folder: Path, network: Network) -> None:
-    """The dictionary and the network's sites as Parquet, for dbt to read like any other source."""
-    sites = [{"site_code": site.code, "site_name": site.name} for site in network.sites]
-    schema = {"site_code": pl.String, "site_name": pl.String}
-    lake.write_parquet(folder / "site.parquet", pl.DataFrame(sites, schema=schema))
-    rows = [
-        {
-            "entity": entity.name,
-            "variable": v.name,
-            "type": v.type,
-            "unit": v.unit,
-            "definition": v.definition,
-            "source": v.source,
-            "codes": "; ".join(f"{code}: {text}" for code, text in (v.codes or {}).items()) or None,
-            "allowed_range": range_text(v) or None,
-            "tier": v.tier,
-            "generalised_to": v.generalise,
-            "disclosure": v.disclosure,
-            "since": v.since,
-            "owner": v.owner,
-        }
-        for entity in load_dictionary().entities.values()
-        for v in entity.variables
-    ]
-    lake.write_parquet(
-        folder / "variable.parquet",
-        pl.DataFrame(rows, schema={name: pl.String for name in rows[0]}),
-    )
-
-
 def inputs_sha256(home: Home) -> str:
     """Short name of what a release built now would follow from: lake, policy, dictionary, SQL.
 
@@ -196,7 +139,9 @@ def inputs_sha256(home: Home) -> str:
     network = home.network()
     rule = disclosure_rule(load_policy(), network)
     sites = [[site.code, site.name] for site in network.sites]
-    return lake.sha256_json([lake_state, _project_hash(), repr(rule), sites, load_dictionary().model_dump(mode="json")])
+    return lake.sha256_json(
+        [lake_state, dbt.project_hash(), repr(rule), sites, load_dictionary().model_dump(mode="json")]
+    )
 
 
 def is_due(home: Home) -> bool:
@@ -233,109 +178,12 @@ def start_build(home: Home, *, now: datetime) -> Build:
     _held[folder] = handle
     (folder / "site").mkdir()
     lake.ensure_schema_parts(home)
-    _write_reference(folder / "work" / "reference", network)
-    cached = _cache_folder(home) / "partial_parse.msgpack"
+    dbt.write_reference(folder / "work" / "reference", network)
+    cached = dbt.cache_folder(home) / "partial_parse.msgpack"
     if cached.exists():  # dbt then parses only what differs
         (folder / "target").mkdir()
         shutil.copyfile(cached, folder / "target" / cached.name)
-    return Build(version, folder, now, dbt_environment(home, folder, version, network), inputs_sha256(home))
-
-
-def run_dbt(build: Build, *arguments: str) -> None:
-    """`dbt build` into the build folder, as a process of its own.
-
-    Raises
-    ------
-    ReleaseError
-        dbt failed; the text names the models or tests that did.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "dbt.cli.main",
-        *(arguments or ("build",)),
-        "--quiet",
-    ]
-    done = subprocess.run(
-        command,
-        env=os.environ | build.environment,
-        cwd=build.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        failed = _failed_nodes(build)
-        named = ", ".join(failed) if failed else "before the first model: " + _last_line(done.stdout + done.stderr)
-        raise ReleaseError(f"dbt could not build release {build.version}: {named}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no message"
-
-
-def _failed_nodes(build: Build) -> list[str]:
-    results = build.folder / "target" / "run_results.json"
-    if not results.exists():
-        return []
-    content = json.loads(results.read_text(encoding="utf-8"))
-    return [
-        str(result["unique_id"]).split(".")[2]
-        for result in content["results"]
-        if result["status"] in ("error", "fail", "runtime error", "skipped")
-    ]
-
-
-def _project_hash() -> str:
-    digest = hashlib.sha256(package_version("dbt-core").encode())
-    for path in sorted(PROJECT.rglob("*")):
-        if path.is_file() and path.suffix in (".sql", ".yml"):
-            digest.update(str(path.relative_to(PROJECT)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _cache_folder(home: Home) -> Path:
-    return home.cache / "dbt" / _project_hash()
-
-
-def prepare_dbt(home: Home) -> Path:
-    """The project's parsed `manifest.json`, made once per content of the project. Returns its path.
-
-    Raises
-    ------
-    ReleaseError
-        The project cannot be parsed.
-    """
-    folder = _cache_folder(home)
-    manifest = folder / "manifest.json"
-    if manifest.exists():
-        return manifest
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    environment = dbt_environment(home, draft, "1970-01-01.1", home.network())
-    environment |= {"DBT_TARGET_PATH": str(draft), "DBT_LOG_PATH": str(draft / "logs")}
-    (draft / "work").mkdir(parents=True)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dbt.cli.main", "parse", "--quiet"],
-            env=os.environ | environment,
-            cwd=draft,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise ReleaseError(f"dbt cannot parse the project: {_last_line(done.stdout + done.stderr)}")
-        try:
-            draft.rename(folder)
-        except OSError:  # another process was first; its copy is the same
-            if not manifest.exists():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return manifest
+    return Build(version, folder, now, dbt.environment_of(home, folder, version, network), inputs_sha256(home))
 
 
 def _tier_files(build: Build) -> dict[str, Path]:
@@ -344,72 +192,6 @@ def _tier_files(build: Build) -> dict[str, Path]:
     for site in json.loads(build.environment["RANVIER_SITES"]):
         files[f"site/{site}.duckdb"] = build.folder / "site" / f"{site}.duckdb"
     return files
-
-
-def _unshared_keys(steward: Path) -> set[str]:
-    """Subject, session and series keys that may stand in no file but the steward's."""
-    with duckdb.connect(str(steward), read_only=True) as db:
-        rows = db.execute(
-            "select subject_key from dim_subject where not is_shared"
-            " union select session_key from fct_mri_session where not is_shared"
-            " union select series_key from fct_mri_series where not is_shared"
-            " union select series_key from fct_verdict where not is_shared"
-        ).fetchall()
-    return {row[0] for row in rows if row[0]}
-
-
-def _texts(db: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> set[str]:
-    found: set[str] = set()
-    for column in columns:
-        found.update(row[0] for row in db.execute(f'select distinct "{column}" from "{table}"').fetchall() if row[0])
-    return found
-
-
-def _check_file(name: str, path: Path, forbidden: set[str]) -> tuple[list[str], dict[str, int]]:
-    """What is wrong with one file, and its tables' row counts.
-
-    Both the bytes and the decoded texts are searched: DuckDB compresses strings, so a key need not stand in the bytes.
-    """
-    tier = name.split("/")[0].removesuffix(".duckdb")
-    expected = {t.name: {c.name for c in t.columns} for t in load_policy().tiers[tier].values()}
-    problems: list[str] = []
-    counts: dict[str, int] = {}
-    with duckdb.connect(str(path), read_only=True) as db:
-        held: dict[str, dict[str, str]] = {}
-        for schema, table, column, kind in db.execute(
-            "select table_schema, table_name, column_name, data_type from information_schema.columns"
-            " where table_catalog = current_database()"
-        ).fetchall():
-            held.setdefault(table if schema == "main" else f"{schema}.{table}", {})[column] = kind
-        for table in sorted(set(held) | set(expected)):
-            if set(held.get(table, {})) != expected.get(table, set()):
-                problems.append(f"{name}: {table} does not hold what the policy says")
-        if problems:
-            return problems, counts
-        for table, columns in sorted(held.items()):
-            row = db.execute(f'select count(*) from "{table}"').fetchone()
-            counts[table] = row[0] if row else 0
-            if tier == "steward":
-                continue
-            for text in _texts(db, table, [c for c, kind in columns.items() if kind == "VARCHAR"]):
-                if text in forbidden or any(k.decode() in forbidden for k in KEY_LIKE.findall(text.encode())):
-                    problems.append(f"{name}: {table} holds a key of a subject who does not share")
-                    break
-    if tier != "steward" and _bytes_hold(path, forbidden):
-        problems.append(f"{name} holds a key of a subject who does not share")
-    return problems, counts
-
-
-def _bytes_hold(path: Path, forbidden: set[str]) -> bool:
-    wanted = {key.encode() for key in forbidden}
-    tail = b""
-    with path.open("rb") as handle:
-        while chunk := handle.read(lake.CHUNK):
-            block = tail + chunk
-            if any(found in wanted for found in KEY_LIKE.findall(block)):
-                return True
-            tail = block[-32:]
-    return False
 
 
 def _code_version() -> str:
@@ -447,17 +229,17 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
     ReleaseError
         Something is wrong; the text names it, and nothing is published.
     """
-    problems = [f"dbt: {name} failed" for name in _failed_nodes(build)]
+    problems = [f"dbt: {name} failed" for name in dbt.failed_nodes(build.folder / "target")]
     files = _tier_files(build)
     problems += [f"{name} was not written" for name, path in files.items() if not path.is_file()]
     if not (build.folder / "target" / "run_results.json").exists():
         problems.append("dbt has not run")
     if problems:
         raise ReleaseError(f"Release {build.version} is not published: {'; '.join(problems)}")
-    forbidden = _unshared_keys(files["steward.duckdb"])
+    forbidden = gate.unshared_keys(files["steward.duckdb"])
     counts: dict[str, dict[str, int]] = {}
     for name, path in files.items():
-        wrong, counts[name] = _check_file(name, path, forbidden)
+        wrong, counts[name] = gate.check_file(name, path, forbidden)
         problems += wrong
     network = home.network()
     manifest = {
@@ -467,15 +249,14 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         "dictionary_version": load_dictionary().version,
         "code_version": _code_version(),
         "duckdb_version": duckdb.__version__,
-        "dbt_project_sha256": _project_hash(),
+        "dbt_project_sha256": dbt.project_hash(),
         "small_count_maximum": int(build.environment["RANVIER_SMALL_COUNT_MAXIMUM"]),
         "rounding": int(build.environment["RANVIER_ROUNDING"]),
         "row_counts": counts,
         "files": {name: {"sha256": lake.sha256_file(path)} for name, path in files.items()},
         "sites": _site_states(home, network),
     }
-    text = json.dumps(manifest)
-    if any(key.decode() in forbidden for key in KEY_LIKE.findall(text.encode())):
+    if gate.holds_key(json.dumps(manifest), forbidden):
         problems.append("manifest.json holds a key of a subject who does not share")
     if problems:
         raise ReleaseError(f"Release {build.version} is not published: {'; '.join(problems)}")

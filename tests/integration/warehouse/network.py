@@ -5,7 +5,10 @@ Here: rows that look like what ingestion and qa write. Not here: assertions.
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +22,7 @@ import yaml
 from warehouse import lake
 from warehouse.acceptance import accept
 from warehouse.home import Home
+from warehouse.releases import Build
 from warehouse.tables import schema_of
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -230,3 +234,11 @@ def make_lake(root: Path) -> Lake:
         put(home, "raw_qa__finding", findings, site)
         accept(home, site, [delivery], now=NOW)
     return made
+
+
+def run_dbt(build: Build) -> None:
+    """`dbt build` into the build folder, without Dagster."""
+    command = [sys.executable, "-m", "dbt.cli.main", "build", "--quiet"]
+    environment = os.environ | build.environment
+    done = subprocess.run(command, env=environment, cwd=build.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

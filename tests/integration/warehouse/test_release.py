@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from network import NOW, Lake, delivery_row, key, make_home, make_lake, put
+from network import NOW, Lake, delivery_row, key, make_home, make_lake, put, run_dbt
 
-from warehouse import lake, releases
+from warehouse import dbt, gate, lake, releases
 from warehouse.acceptance import accept
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
@@ -63,7 +63,7 @@ def test_the_search_would_find_a_key_that_is_there(released: Lake) -> None:
     path = files(released)["registered.duckdb"]
     subject = released.by_state["AA/shared"]
     assert rows(path, f"select count(*) from dim_subject where subject_key = '{subject}'") == [(1,)]
-    problems, _ = releases._check_file("registered.duckdb", path, {subject})
+    problems, _ = gate.check_file("registered.duckdb", path, {subject})
     assert problems
 
 
@@ -183,7 +183,7 @@ def test_manifest_says_what_is_in(released: Lake) -> None:
 
 
 def test_nothing_of_dbt_is_written_into_the_project(released: Lake) -> None:
-    assert not [p for p in releases.PROJECT.iterdir() if p.name in ("target", "logs", ".user.yml", "dbt_packages")]
+    assert not [p for p in dbt.PROJECT.iterdir() if p.name in ("target", "logs", ".user.yml", "dbt_packages")]
 
 
 def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its_data(
@@ -305,7 +305,7 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
     accept(home, "AA", [corrected], now=NOW, supersedes={corrected: replaced})
 
     build = releases.start_build(home, now=NOW)
-    releases.run_dbt(build)
+    run_dbt(build)
     manifest = releases.finish_build(home, build)
     releases.publish(home, build.version)
     steward = releases.release_folder(home) / "steward.duckdb"
@@ -328,7 +328,7 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
     # The gate: a build that holds one key too many, or one column too many, is not published.
     second_build = releases.start_build(home, now=NOW)
     assert second_build.version == "2026-11-24.2"
-    releases.run_dbt(second_build)
+    run_dbt(second_build)
     with duckdb.connect(str(second_build.folder / "registered.duckdb")) as db:
         db.execute(f"update fct_verdict set rule_ids = 'see {made.by_state['AA/withdrawn']}'")
         db.execute("alter table fct_visit add column site_code varchar")
@@ -344,7 +344,7 @@ def test_newer_deliveries_win_replaced_ones_drop_out_and_a_failed_site_keeps_its
 def test_empty_network_still_builds(tmp_path: Path) -> None:
     home = make_home(tmp_path, sites=())
     build = releases.start_build(home, now=NOW)
-    releases.run_dbt(build)
+    run_dbt(build)
     manifest = releases.finish_build(home, build)
     assert manifest["row_counts"]["steward.duckdb"]["dim_subject"] == 0
     assert manifest["row_counts"]["open.duckdb"]["dim_variable"] > 30
