@@ -10,7 +10,7 @@ import numpy as np
 from qa.imaging.answers import answer, unknown
 from qa.imaging.head import Surroundings
 from qa.imaging.mask import eroded
-from qa.imaging.tissue import air_problem
+from qa.imaging.snr_cnr import air_problem
 from qa.imaging.types import Image, Mask, Volume
 from qa.model import Measure
 

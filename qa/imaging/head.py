@@ -1,6 +1,6 @@
 """Where head and air are, and how the image varies over the brain.
 
-Here: head mask, air mask, the N4 field. Not here: brain (`qa.imaging.mask`) and tissue (`qa.imaging.tissue`).
+Here: head mask, air mask, the N4 field. Not here: brain (`qa.imaging.mask`) and tissue (`qa.imaging.snr_cnr`).
 """
 
 from __future__ import annotations

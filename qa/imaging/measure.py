@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.imaging import artefacts, head, picture, pose, tissue
+from qa.imaging import artefacts, head, picture, pose, snr_cnr
 from qa.imaging.answers import CATALOGUE, METHOD_VERSION, answer, unknown
 from qa.imaging.mask import METHOD_VERSION as MASK_VERSION
 from qa.imaging.mask import brain_mask
@@ -124,7 +124,7 @@ def _anatomical(
     dimension = series.get("acquisition_dimension") or ("2D" if volume.spacing.max() > 2 else None)
     around = head.surroundings(volume, brain)
     is_derived = bool(series.get("is_derived"))
-    is_stripped = around.outside_share < tissue.STRIPPED_SHARE
+    is_stripped = around.outside_share < snr_cnr.STRIPPED_SHARE
     measures = list(shape)
     measures.append(answer("zero_background_pct", 100 * around.zero_share, sha))
     measures.append(answer("outside_signal_pct", 100 * around.outside_share, sha))
@@ -138,13 +138,13 @@ def _anatomical(
     measures += [] if is_stripped else pose.coverage_measures(found, sha)
     field = head.bias_field(volume, brain)
     corrected: Image = (volume.data / np.maximum(field, 0.05)).astype(np.float32, copy=False)
-    reason = tissue.why_no_tissue(contrast, dimension, is_derived, around.outside_share)
-    measures += tissue.tissue_measures(volume, corrected, brain, around, contrast, reason, sha)
+    reason = snr_cnr.why_no_tissue(contrast, dimension, is_derived, around.outside_share)
+    measures += snr_cnr.tissue_measures(volume, corrected, brain, around, contrast, reason, sha)
     if is_stripped:
         text = "The image shows a brain without its skull: it was processed before it was sent"
         return _complete(measures, "skull_stripped", text, picture.mosaic(volume, brain, ()), sha)
     axes = artefacts.in_plane_axes(volume, dimension)
-    measures += tissue.whole_image_measures(volume, around, sha)
+    measures += snr_cnr.whole_image_measures(volume, around, sha)
     measures += artefacts.noise_measures(volume, brain, around, axes, sha)
     measures.append(artefacts.bias_measure(field, brain, sha))
     ghost, ghost_axis = artefacts.ghost_measure(volume, brain, around, axes, sha)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from qa.imaging import artefacts, head, picture, pose, tissue
+from qa.imaging import artefacts, head, picture, pose, snr_cnr
 from qa.imaging.answers import CATALOGUE
 from qa.imaging.mask import _resample_nearest, eroded, largest_component
 from qa.imaging.types import SIDES, Mask, Volume
@@ -112,12 +112,12 @@ def test_air_noise_is_undetermined_when_the_background_was_blanked(
 ) -> None:
     volume, brain = scan
     around = head.surroundings(volume, brain)
-    assert tissue.air_problem(around) is None
+    assert snr_cnr.air_problem(around) is None
     air = next(m for m in artefacts.noise_measures(volume, brain, around, (0, 1, 2), "x") if m.name == "air_noise_pct")
     level = float(np.median(volume.data[brain]))
     assert air.value == pytest.approx(100 * NOISE / level, rel=0.1)
     blanked = replace(volume, data=np.where(around.head, volume.data, 0).astype(np.float32))
-    problem = tissue.air_problem(head.surroundings(blanked, brain))
+    problem = snr_cnr.air_problem(head.surroundings(blanked, brain))
     assert problem is not None
     assert problem.code == "background_blanked"
 
@@ -184,14 +184,14 @@ def test_tissue_order_follows_the_contrast(contrast: str, levels: dict[str, floa
         name: random.normal(level, 30, n) for (name, level), n in zip(levels.items(), (6000, 12000, 11000), strict=True)
     }
     joined = random.permutation(np.concatenate(list(values.values()))).astype(np.float32)
-    for name, chosen in tissue.classify(joined, contrast).items():
+    for name, chosen in snr_cnr.classify(joined, contrast).items():
         assert np.median(joined[chosen]) == pytest.approx(levels[name], rel=0.05)
 
 
 def test_tissue_measures_reproduce_the_planted_ratio(scan: tuple[Volume, Mask]) -> None:
     volume, brain = scan
     around = head.surroundings(volume, brain)
-    found = {m.name: m for m in tissue.tissue_measures(volume, volume.data, brain, around, "T1w", None, "hash")}
+    found = {m.name: m for m in snr_cnr.tissue_measures(volume, volume.data, brain, around, "T1w", None, "hash")}
     assert found["snr_wm"].value == pytest.approx(SIGNAL / NOISE, rel=0.1)
     assert found["snrd_wm"].value is not None
     assert found["cjv"].value == pytest.approx(2 * NOISE / (0.3 * SIGNAL), rel=0.15)
@@ -210,9 +210,9 @@ def test_tissue_measures_reproduce_the_planted_ratio(scan: tuple[Volume, Mask]) 
 def test_tissue_measures_say_why_there_are_none(
     contrast: str, dimension: str, is_derived: bool, outside: float, code: str
 ) -> None:
-    reason = tissue.why_no_tissue(contrast, dimension, is_derived, outside)
+    reason = snr_cnr.why_no_tissue(contrast, dimension, is_derived, outside)
     assert reason is not None and reason.code == code
-    assert tissue.why_no_tissue("T1w", "3D", False, 0.5) is None
+    assert snr_cnr.why_no_tissue("T1w", "3D", False, 0.5) is None
 
 
 def test_the_picture_is_small_and_marks_the_cut_in_red(
