@@ -18,6 +18,8 @@ from qa.imaging.types import Image, Mask, Volume
 COARSE_MM = 2.0
 HEAD_SHARE = 0.12
 """Head is what is brighter than the background by this share of the way to the brain: fat and muscle, not noise."""
+HEAD_REACH_MM = 25.0
+"""Skin lies 10 to 20 mm from the brain where there is no face and no neck; more is no longer a head."""
 AIR_GAP_MM = 6.0
 N4_GRID_MM = 4.0
 N4_ITERATIONS = (40, 30, 20)
@@ -75,8 +77,8 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     inner = tuple(slice(radius + 1, -radius - 1) for _ in range(3))
     head = ndimage.binary_fill_holes(closed[inner])
     for axis in range(3):
-        planes = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(head, axis, 0)]
-        head = np.moveaxis(np.stack(planes), 0, axis)
+        head = _fill_planes(head, axis)
+    head &= ~_beyond_a_head(brain_coarse, spacing)
     distance = ndimage.distance_transform_edt(~head, sampling=spacing)
     outside = enlarge(distance > AIR_GAP_MM, volume.data.shape, thinning)
     zero = volume.data == 0
@@ -85,6 +87,40 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     beyond = tissue & head & ~ndimage.binary_dilation(brain_coarse, iterations=max(1, round(4 / float(spacing.mean()))))
     share = float(beyond.sum() / max(1, (tissue & head).sum()))
     return Surroundings(enlarge(head, volume.data.shape, thinning), outside & ~zero, zero_share, share)
+
+
+def _fill_planes(mask: Mask, axis: int) -> Mask:
+    """Fill the holes of every plane across an axis: what does not connect to the plane's border within the plane."""
+    structure = np.zeros((3, 3, 3), bool)
+    structure[1, 1, :] = structure[1, :, 1] = structure[:, 1, 1] = True
+    across = [slice(None)] * 3
+    across[axis] = slice(0, 1)
+    structure[tuple(across)] = False
+    across[axis] = slice(2, 3)
+    structure[tuple(across)] = False
+    labels, count = ndimage.label(~mask, structure=structure)
+    is_open = np.zeros(count + 1, bool)
+    for other in range(3):
+        if other != axis:
+            for end in (0, -1):
+                is_open[np.take(labels, end, other)] = True
+    is_open[0] = False
+    filled: Mask = ~is_open[labels]
+    return filled
+
+
+def _beyond_a_head(brain: Mask, spacing: np.ndarray) -> Mask:
+    """Where no head can be, above the brain's middle: there its skin is near, and what is further off is a ghost.
+
+    Without this a strong ghost, which is as bright as the head, would count as head and be seen by no measure. Face,
+    ears and neck lie below the brain's middle, nodding heads' included.
+    """
+    if not brain.any():
+        return np.zeros_like(brain)
+    beyond: Mask = ndimage.distance_transform_edt(~brain, sampling=spacing) > HEAD_REACH_MM
+    middle = round(float(np.flatnonzero(brain.any(axis=(0, 1))).mean()))
+    beyond[:, :, :middle] = False
+    return beyond
 
 
 def bias_field(volume: Volume, brain: Mask) -> Image:

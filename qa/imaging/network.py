@@ -28,7 +28,7 @@ ARCHIVES = {
 EDGE = {"bbox_model": 128, "model": 256}
 """Each network's cubic input, in voxels."""
 OPSET = 14
-GRAPH_VERSION = "1"
+GRAPH_VERSION = "3"
 
 
 class NetworkError(RanvierError):
@@ -200,10 +200,23 @@ class _Graph:
 
 
 def build_onnx(weights: dict[str, np.ndarray], edge: int) -> bytes:
-    """The network as an ONNX model: input `x` (1, 1, edge, edge, edge), output `y` (1, 2, ...), channel 1 = brain."""
+    """The network as an ONNX model: input `x` (1, 1, edge, edge, edge), output `y` of that shape, probability of brain.
+
+    The published network ends in a softmax over background and brain. Of two channels that is the sigmoid of their
+    difference, and the last layer is linear: one channel with the difference of its weights costs a third of the time.
+    That layer doubles the edge without overlap, so each coarse voxel makes its eight fine ones by itself: a plain
+    convolution and a reordering, faster than the transposed one.
+    """
     from onnx import TensorProto, checker, helper
 
-    graph = _Graph(weights)
+    last = np.diff(weights["tp_conv2.weight"], axis=1)[:, 0].reshape(-1, 8).T
+    split = {
+        "tp_conv2.weight": np.ascontiguousarray(last.reshape(*last.shape, 1, 1, 1)),
+        "tp_conv2.bias": np.repeat(np.diff(weights["tp_conv2.bias"]), 8),
+        "halves": np.array([2, 2, 2, *[edge // 2] * 3], np.int64),
+        "whole": np.array([1, 1, *[edge] * 3], np.int64),
+    }
+    graph = _Graph(weights | split)
     value = graph.relu(graph.conv_norm("x", "init.0", stride=2))
     value = stem = graph.add("MaxPool", [value], kernel_shape=[3] * 3, strides=[2] * 3, pads=[1] * 6)
     skips = []
@@ -218,15 +231,16 @@ def build_onnx(weights: dict[str, np.ndarray], edge: int) -> bytes:
         )
     value = graph.relu(graph.conv_norm(value, "tp_conv1.0", stride=2, transposed=True))
     value = graph.relu(graph.conv_norm(value, "conv.0"))
-    value = graph.conv(value, "tp_conv2", stride=2, transposed=True, padding=0)
-    graph.nodes.append(helper.make_node("Softmax", [value], ["y"], axis=1))
+    value = graph.add("Sigmoid", [graph.conv(value, "tp_conv2")])
+    value = graph.add("Transpose", [graph.add("Reshape", [value, "halves"])], perm=[3, 0, 4, 1, 5, 2])
+    graph.nodes.append(helper.make_node("Reshape", [value, "whole"], ["y"]))
     shape = [edge] * 3
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "linknet3d",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, *shape])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, *shape])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, *shape])],
             graph.initializers,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -51,6 +51,12 @@ def _views(volume: Volume, brain: Mask) -> list[tuple[int, int]]:
     return views
 
 
+def _plane(array: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """One plane as a view; `np.take` would copy the whole array first."""
+    plane: np.ndarray = np.moveaxis(array, axis, 0)[index]
+    return plane
+
+
 def mosaic(volume: Volume, brain: Mask, cut_sides: tuple[str, ...]) -> bytes:
     """PNG of at most 150 kB: axial, coronal and sagittal slices, patient's left on the left.
 
@@ -62,10 +68,10 @@ def mosaic(volume: Volume, brain: Mask, cut_sides: tuple[str, ...]) -> bytes:
     sheet = PilImage.new("RGB", (TILE * COLUMNS, TILE * 3))
     for number, (axis, index) in enumerate(_views(volume, brain)):
         across, up = (a for a in range(3) if a != axis)
-        plane = np.clip(np.take(volume.data, index, axis) / max(high, 1e-9) * 255, 0, 255).astype(np.uint8)
+        plane = np.clip(_plane(volume.data, axis, index) / max(high, 1e-9) * 255, 0, 255).astype(np.uint8)
         tile, (left, top, right, bottom) = _tile(
             plane,
-            np.take(brain, index, axis),
+            _plane(brain, axis, index),
             (float(volume.spacing[across]), float(volume.spacing[up])),
             scale,
         )
@@ -96,7 +102,7 @@ def _encode(sheet: PilImage.Image) -> bytes:
         picture = PilImage.fromarray(index, mode="P")
         picture.putpalette(palette)
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG", optimize=True)
+        picture.save(buffer, "PNG", compress_level=6)
         if buffer.tell() <= BYTES_LIMIT:
             break
     return buffer.getvalue()

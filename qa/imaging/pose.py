@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +143,19 @@ class _Problem:
     to_voxel: NDArray[np.floating[Any]]
     frame: tuple[slice, ...] | None
 
+    @cached_property
+    def slopes(self) -> list[NDArray[np.float64]]:
+        """The distance field's gradient along each axis of its grid."""
+        return [np.gradient(self.distance, axis=axis) for axis in range(3)]
+
     def step(self, linear: Matrix, shift: NDArray[np.float64], is_affine: bool) -> NDArray[np.float64] | None:
         """One Gauss-Newton update: rotation, scale and shift, or nine matrix elements and shift."""
         moved = self.arms @ linear.T + shift
         grid = (moved @ self.to_grid[:3, :3].T + self.to_grid[:3, 3]).T
         here = ndimage.map_coordinates(self.distance, grid, order=1, mode="nearest")
         error = here - self.target * np.cbrt(np.linalg.det(linear))
-        slopes = [np.gradient(self.distance, axis=axis) for axis in range(3)]
-        gradient = np.stack([ndimage.map_coordinates(v, grid, order=1, mode="nearest") for v in slopes], axis=1)
+        sampled = [ndimage.map_coordinates(slope, grid, order=1, mode="nearest") for slope in self.slopes]
+        gradient = np.stack(sampled, axis=1)
         gradient = gradient @ self.to_grid[:3, :3]
         weight = 1 / np.maximum(np.abs(error), 3.0)
         if self.frame is not None:

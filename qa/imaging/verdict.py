@@ -280,13 +280,29 @@ def _why_not_judged(series: Mapping[str, Any], contrast: str) -> str:
 def _header_value(series: Mapping[str, Any], column: str) -> float | None:
     """A header value, or one of the two derived from spacing: the coarser in-plane pixel, the slice thickness."""
     if column == "in_plane_mm":
-        pair = [series.get("spacing_x_mm"), series.get("spacing_y_mm")]
-        return None if None in pair else float(max(p for p in pair if p is not None))
+        return _in_plane(series)
     if column == "slice_mm":
-        value = series.get("slice_thickness_mm") or series.get("spacing_z_mm")
+        value = series.get("slice_thickness_mm") or max(_spacings(series), default=None)
         return None if value is None else float(value)
     value = series.get(column)
     return None if value is None else float(value)
+
+
+def _spacings(series: Mapping[str, Any]) -> list[float]:
+    found = (series.get(f"spacing_{axis}_mm") for axis in "xyz")
+    return [float(spacing) for spacing in found if spacing is not None]
+
+
+def _in_plane(series: Mapping[str, Any]) -> float | None:
+    """The coarser of the two in-plane spacings.
+
+    The spacings are the converted image's, whose third axis is not the slices' when they are sagittal or coronal: the
+    one nearest to the slice thickness is left out, or the largest where the header does not say the thickness.
+    """
+    known, thickness = _spacings(series), series.get("slice_thickness_mm")
+    if len(known) == 3:
+        known.remove(max(known) if thickness is None else min(known, key=lambda s: abs(s - thickness)))
+    return max(known, default=None)
 
 
 def check_protocol(

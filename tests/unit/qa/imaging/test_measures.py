@@ -132,6 +132,30 @@ def test_a_ghost_raises_its_score(scan: tuple[Volume, Mask]) -> None:
     assert axis == "front-back"
 
 
+def test_a_ghost_as_bright_as_the_head_that_leaves_no_air_is_found() -> None:
+    brain, affine = brain_at()
+    narrow = slice(14, 106)  # 184 mm wide: the ghost, half of that away, fills what air there is and meets the head
+    brain = np.ascontiguousarray(brain[narrow])
+    clean = np.where(ndimage.binary_dilation(brain, iterations=6), 0.6, 0.0)
+    clean[brain] = 1.0
+    ghosted = 0.85 * clean + 0.5 * np.roll(clean, brain.shape[0] // 2, axis=0)
+    scores = []
+    for picture_of in (clean, ghosted):
+        volume = Volume(rician(picture_of * SIGNAL, NOISE), affine, np.full(3, 2.0))
+        around = head.surroundings(volume, brain)
+        scores.append(artefacts.ghost_measure(volume, brain, around, (0, 1, 2), "x"))
+    assert scores[0][0].value is None or abs(scores[0][0].value) < 0.5
+    assert scores[1][0].value is not None and scores[1][0].value > 30
+    assert scores[1][1] == "left-right"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_planes_are_filled_as_one_by_one(axis: int) -> None:
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(20, 24, 28)), 1.5) > 0.02
+    one_by_one = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(mask, axis, 0)]
+    assert np.array_equal(head._fill_planes(mask, axis), np.moveaxis(np.stack(one_by_one), 0, axis))
+
+
 def test_the_bias_field_is_recovered(scan: tuple[Volume, Mask]) -> None:
     volume, brain = scan
     ramp = np.exp(np.linspace(-0.5, 0.5, volume.data.shape[1]))[None, :, None].astype(np.float32)

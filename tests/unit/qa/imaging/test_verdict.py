@@ -177,6 +177,17 @@ def test_protocol_departures_are_named(header: dict[str, Any], words: str) -> No
     assert words in troubles[0].text
 
 
+@pytest.mark.parametrize("thick", ["spacing_x_mm", "spacing_y_mm", "spacing_z_mm"])
+@pytest.mark.parametrize("thickness", [1.2, None])
+def test_slices_of_any_orientation_are_not_taken_for_pixels(thick: str, thickness: float | None) -> None:
+    spacings = {f"spacing_{axis}_mm": 1.0 for axis in "xyz"} | {thick: 1.2}
+    series = HEADER | spacings | {"slice_thickness_mm": thickness}
+    assert check_protocol(series, "T1w", LIMITS.protocol) == ([], [])
+    coarse = {name: 1.4 * value for name, value in spacings.items()}
+    troubles, _ = check_protocol(series | coarse | {"slice_thickness_mm": 1.68}, "T1w", LIMITS.protocol)
+    assert "pixels of 1.40 mm" in troubles[0].text
+
+
 def test_real_scanners_rounding_passes_and_missing_values_never_fail() -> None:
     series = HEADER | {
         "spacing_x_mm": 1.0156,
