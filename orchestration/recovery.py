@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MARK = "RANVIER_PROCESS_OF"
 """Environment variable of every process of a start, `<home>:<pid of the start>`; children inherit it."""
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 2.0
 """How long an orphan may take to end by itself before it is killed."""
 OLD_SECONDS = 3600.0
 """Age at which a draft that anybody may write is taken for left behind."""
@@ -199,10 +199,10 @@ def _drafts(home: Home) -> Iterator[Path]:
     # Pages and dbt's parse are also made without the home's lock: a living process may be at a young draft.
     yield from (entry for entry in _entries(home.cache / "dbt") if entry.name.startswith(".") and _is_old(entry))
     for root in (home.lake, home.reports, home.outbox):
-        for folder, folders, names in os.walk(root):
+        for place, folders, names in os.walk(root):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
-                draft = Path(folder, name)
+                draft = Path(place, name)
                 if name.startswith(".") and name.endswith(".tmp") and (root == home.lake or _is_old(draft)):
                     yield draft
 
