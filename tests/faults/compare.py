@@ -16,6 +16,9 @@ from warehouse.pseudonyms import KEY_VARIABLE, Pseudonyms
 
 KEY = re.compile(r"(?:dlv|sbj|ses|ser|scn)_[0-9a-f]{16}")
 """Keys also stand inside other values, such as `dlv_0123456789abcdef-patient-3-4`."""
+IN_BIDS = re.compile(r"(sub|ses|acq)-([0-9a-f]{16})")
+"""BIDS names allow no underscore inside a value, so that a key stands there without its prefix."""
+BIDS_PREFIX = {"sub": "sbj", "ses": "ses", "acq": "ser"}
 
 
 def tables_of(home: Home, *files: str) -> dict[str, list[str]]:
@@ -29,8 +32,8 @@ def tables_of(home: Home, *files: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in files or ("steward.duckdb",):
         for name, rows in _tables(releases.release_folder(home) / file).items():
-            told = [KEY.sub(lambda key: lookups[key[0]], row) for row in rows]
-            found[f"{file} {name}"] = sorted(told)
+            whole = [IN_BIDS.sub(lambda part: f"{part[1]}-{BIDS_PREFIX[part[1]]}_{part[2]}", row) for row in rows]
+            found[f"{file} {name}"] = sorted(KEY.sub(lambda key: lookups[key[0]], row) for row in whole)
     return found
 
 

@@ -73,7 +73,8 @@ def test_next_start_repeats_no_finished_image(
     assert len(found["steward.duckdb fct_verdict"]) == len(SCANS)
     assert _measures(home) == _measures(with_images)
     assert not any((home.cache / ".deidentified").rglob("*"))
-    assert not any((home.cache / "dask").rglob("*"))
+    # Dask keeps two empty lock files; a worker's folder holds what it spilled.
+    assert [path for path in (home.cache / "dask").rglob("*") if path.suffix != ".lock" and not _is_root(path)] == []
 
 
 def _written(home: Home) -> dict[Path, tuple[int, int]]:
@@ -81,6 +82,10 @@ def _written(home: Home) -> dict[Path, tuple[int, int]]:
     found = [*(home.lake / "measures").rglob("[!.]*.json"), *(home.cache / "converted").glob("[!.]*.json")]
     found += [path for path in (home.lake / "objects").rglob("[!.]*") if path.is_file()]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
+def _is_root(path: Path) -> bool:
+    return path.name == "dask-scratch-space"
 
 
 def _measures(home: Home) -> dict[str, bytes]:
