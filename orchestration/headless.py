@@ -14,12 +14,13 @@ from time import monotonic
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
-from orchestration import steps
+from orchestration.defs.release.assets import site_reports
 from orchestration.defs.release.jobs import RELEASE_JOB
 from orchestration.defs.resources import Tools, working_with
 from orchestration.defs.site.jobs import SITE_JOB
-from orchestration.defs.site.sensors import ATTEMPT_TAG, CONTENT_TAG, content_of
+from orchestration.defs.site.sensors import ATTEMPT_TAG, CONTENT_TAG
 from orchestration.instance import open_instance
+from orchestration.news import find_news
 from orchestration.recovery import home_lock, recover
 from warehouse.home import Home
 from warehouse.work import Mapper, Progress, serial, silent
@@ -63,8 +64,8 @@ def run_sites(home: Home, site_codes: Sequence[str], instance: dg.DagsterInstanc
     instance.add_dynamic_partitions(PARTITIONS, list(site_codes))
     outcomes = []
     for site in site_codes:
-        waiting = steps.waiting_deliveries(home, site)
-        tags = {"dagster/partition": site, CONTENT_TAG: content_of(waiting), ATTEMPT_TAG: "headless"}
+        news = find_news(home, home.network(), site) or "nothing new"
+        tags = {"dagster/partition": site, CONTENT_TAG: news, ATTEMPT_TAG: "headless"}
         outcomes.append(_execute(home, instance, SITE_JOB, site, tags))
     return outcomes
 
@@ -74,15 +75,26 @@ def run_release(home: Home, instance: dg.DagsterInstance) -> Outcome:
     return _execute(home, instance, RELEASE_JOB, None, {})
 
 
-def _job(home: Home, name: str) -> ReconstructableJob:
+def run_reports(home: Home, instance: dg.DagsterInstance) -> Outcome:
+    """Run the end of the `release` job alone: report to the sites on the release that is published."""
+    return _execute(home, instance, RELEASE_JOB, None, {}, only=site_reports.key)
+
+
+def _job(home: Home, name: str, only: dg.AssetKey | None) -> ReconstructableJob:
     repository = ReconstructableRepository.for_module(MODULE, "defs", str(home.root))
-    return repository.get_reconstructable_job(name)
+    job = repository.get_reconstructable_job(name)
+    return job if only is None else job.get_subset(asset_selection={only})
 
 
 def _execute(
-    home: Home, instance: dg.DagsterInstance, name: str, site_code: str | None, tags: dict[str, str]
+    home: Home,
+    instance: dg.DagsterInstance,
+    name: str,
+    site_code: str | None,
+    tags: dict[str, str],
+    only: dg.AssetKey | None = None,
 ) -> Outcome:
-    job = _job(home, name)
+    job = _job(home, name, only)
     start = monotonic()
     # dbt and Dagster print what only a developer reads; what a person should see goes through Progress.
     with (

@@ -6,24 +6,20 @@ Not here: the runs themselves (`orchestration.headless`).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from ingestion import deliveries as landing
-from orchestration import compute, headless
+from orchestration import compute, headless, steps
 from orchestration.headless import Outcome
+from orchestration.news import find_news
 from orchestration.progress import Bars, bars
-from qa.imaging.measure import VERSION
-from qa.imaging.verdict import load_limits
 from warehouse import lake, releases
-from warehouse.dictionary import FOLDER
 from warehouse.home import Home, Network
 from warehouse.tables import LAKE_TABLES
 
@@ -95,34 +91,6 @@ def site_counts(home: Home, site: str) -> dict[str, int]:
     }
 
 
-def basis(home: Home, network: Network, site: str) -> str:
-    """Short name of everything a site's results follow from; while it stays the same there is nothing to do."""
-    deliveries = lake.read_table(home, "raw_lake__delivery", site)
-    return lake.sha256_json(
-        {
-            "deliveries": sorted(deliveries["delivery_key"].to_list()),
-            "loose": landing.loose_files(home, site),
-            "thresholds": load_limits(network.thresholds).sha256,
-            "measures": VERSION,
-            "dictionary": {path.name: lake.sha256_file(path) for path in sorted(FOLDER.glob("*.yaml"))},
-        }
-    )
-
-
-def _basis_file(home: Home, site: str) -> Any:
-    return home.cache / "basis" / f"{site}.json"
-
-
-def _has_news(home: Home, network: Network, site: str) -> bool:
-    found = landing.find_deliveries(home, network, site)
-    if any(delivery.is_complete and not delivery.is_received for delivery in found):
-        return True
-    path = _basis_file(home, site)
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    has_any = bool(found) or bool(landing.loose_files(home, site))
-    return has_any and known != basis(home, network, site)
-
-
 def _wait_until_still(home: Home, network: Network, sites: Sequence[str], progress: Bars) -> list[str]:
     """Wait once for deliveries without `_COMPLETE` to be still; returns the sites whose are not."""
     deadline = time.monotonic() + network.quiet_seconds + 5
@@ -168,17 +136,15 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
     ):
         outcome = NetworkOutcome(home, sites)
         outcome.unfinished = _wait_until_still(home, network, sites, progress)
-        chosen = [site for site in sites if only or _has_news(home, network, site)]
-        for site in chosen:
-            run = headless.run_sites(home, [site], instance)[0]
-            outcome.runs.append(run)
-            if run.is_success:
-                lake.write_json(_basis_file(home, site), basis(home, network, site))
+        chosen = [site for site in sites if only or find_news(home, network, site)]
+        outcome.runs += headless.run_sites(home, chosen, instance)
         has_data = not lake.read_table(home, "raw_lake__accepted").is_empty()
         if release and has_data and releases.is_due(home):
             task = progress.display.add_task("release: tiers, gate, reports", total=None)
             outcome.runs.append(headless.run_release(home, instance))
             progress.display.remove_task(task)
+        elif release and steps.sites_without_report(home):
+            outcome.runs.append(headless.run_reports(home, instance))
     for site in outcome.unfinished:
         console.print(f"{site}: a delivery is still changing and was left for the next run.")
     return outcome

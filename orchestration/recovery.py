@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ log = logging.getLogger(__name__)
 
 MARK = "RANVIER_PROCESS_OF"
 """Environment variable of every process of a start, `<home>:<pid of the start>`; children inherit it."""
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 2.0
 """How long an orphan may take to end by itself before it is killed."""
+OLD_SECONDS = 3600.0
+"""Age at which a draft that anybody may write is taken for left behind."""
 DEAD = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -174,17 +177,42 @@ def free_slots(instance: dg.DagsterInstance) -> int:
 
 
 def remove_drafts(home: Home) -> int:
-    """Remove unfinished builds and files that were never renamed to their name. Landing folders are not looked at."""
-    removed = 0
-    if home.releases.is_dir():
-        for entry in home.releases.iterdir():
-            if entry.name.startswith(".") and entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-                removed += 1
-    for root in (home.lake, home.releases, home.reports, home.outbox):
-        for folder, _, names in os.walk(root):
+    """Remove unfinished builds, work folders, and what was never renamed to its name. Returns how many there were.
+
+    Landing folders are not looked at.
+    """
+    drafts = list(_drafts(home))
+    for draft in drafts:
+        if draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+    return len(drafts)
+
+
+def _drafts(home: Home) -> Iterator[Path]:
+    # The first two hold files as sent, or half de-identified: they go although the next receipt would clear them too.
+    for folder in (home.cache / "unpacked", home.cache / ".deidentified", home.cache / "dask"):
+        yield from _entries(folder)
+    for folder in (home.releases, home.lake / "docs"):
+        yield from (entry for entry in _entries(folder) if entry.name.startswith("."))
+    # Pages and dbt's parse are also made without the home's lock: a living process may be at a young draft.
+    yield from (entry for entry in _entries(home.cache / "dbt") if entry.name.startswith(".") and _is_old(entry))
+    for root in (home.lake, home.reports, home.outbox):
+        for place, folders, names in os.walk(root):
+            folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
-                if name.startswith(".") and name.endswith(".tmp"):
-                    Path(folder, name).unlink(missing_ok=True)
-                    removed += 1
-    return removed
+                draft = Path(place, name)
+                if name.startswith(".") and name.endswith(".tmp") and (root == home.lake or _is_old(draft)):
+                    yield draft
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > OLD_SECONDS
+    except FileNotFoundError:
+        return False

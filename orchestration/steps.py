@@ -16,10 +16,11 @@ import polars as pl
 
 from ingestion import deliveries as landing
 from ingestion.receive import receive
+from orchestration.news import note_done
 from qa import findings as finding_store
 from qa import images, variables
 from qa.model import Finding
-from qa.reports import render_report, write_mail
+from qa.reports import is_told, render_report, write_mail
 from warehouse import acceptance, lake, releases
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
@@ -75,12 +76,6 @@ def readable_deliveries(home: Home, site_code: str) -> list[str]:
     replaced = list(landing.superseded(home, site_code).values())
     kept = rows.filter(~pl.col("delivery_key").is_in(replaced))
     return kept.sort("received_datetime", "delivery_key")["delivery_key"].to_list()
-
-
-def waiting_deliveries(home: Home, site_code: str) -> list[landing.Delivery]:
-    """Deliveries of a site that are complete and not received yet."""
-    found = landing.find_deliveries(home, home.network(), site_code)
-    return [delivery for delivery in found if delivery.is_complete and not delivery.is_received]
 
 
 def receive_site(home: Home, site_code: str, mapper: Mapper = serial, progress: Progress = silent) -> Received:
@@ -189,9 +184,10 @@ def judge_images(home: Home, site_code: str) -> list[Finding]:
 
 
 def accept_site(home: Home, site_code: str) -> int:
-    """Let releases use what could be read. Returns how many deliveries of the site are accepted now."""
+    """Let releases use what could be read: the last step of a site. Returns how many deliveries are accepted now."""
     keys = readable_deliveries(home, site_code)
     acceptance.accept(home, site_code, keys, now=utc_now(), supersedes=landing.superseded(home, site_code))
+    note_done(home, home.network(), site_code)
     return lake.read_table(home, "raw_lake__accepted", site_code).height
 
 
@@ -217,6 +213,14 @@ def publish_release(home: Home, build: releases.Build) -> str:
     releases.finish_build(home, build)
     releases.publish(home, build.version)
     return build.version
+
+
+def sites_without_report(home: Home) -> list[str]:
+    """Sites that were not told of the current release: its run died, or failed, between publishing and reporting."""
+    version = releases.current_version(home)
+    if version is None:
+        return []
+    return [site.code for site in home.network().sites if not is_told(home, site.code, version)]
 
 
 @dataclass(frozen=True)

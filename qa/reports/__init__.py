@@ -6,6 +6,6 @@ Here: gathering the facts from the lake (`gather`), drawing (`charts`), putting 
 """
 
 from qa.reports.assemble import render_report
-from qa.reports.mail import write_mail
+from qa.reports.mail import is_told, write_mail
 
-__all__ = ["render_report", "write_mail"]
+__all__ = ["is_told", "render_report", "write_mail"]

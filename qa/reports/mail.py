@@ -24,19 +24,37 @@ ITEMS = 5
 """Things to do that the body names; the report has all."""
 
 
+def is_told(home: Home, site_code: str, version: str) -> bool:
+    """Whether the mail of one report was written. It may have left `outbox/` since: whoever sent it may move it."""
+    return _note(home, site_code, version).exists()
+
+
+def _note(home: Home, site_code: str, version: str) -> Path:
+    return report_folder(home, site_code, version) / "mail.json"
+
+
 def write_mail(home: Home, network: Network, site_code: str, version: str, now: datetime) -> Path:
     """Write the mail of one report into `outbox/`, once per site and release.
 
-    A mail that is there already is left as it is, so that no site is told twice. Findings that were open become
+    A mail that was written already is not written again, so that no site is told twice. Findings that were open become
     notified.
 
     Returns
     -------
-    Path of the `.eml` file.
+    Path of the `.eml` file; it is no longer there when somebody has sent the mail and moved it.
     """
     target = home.outbox / f"{site_code}-{version}.eml"
-    if target.exists():
+    if is_told(home, site_code, version):
         return target
+    if not target.exists():
+        _write(home, network, site_code, version, now, target)
+    mark_notified(home, site_code)
+    lake.write_json(_note(home, site_code, version), {"mail": target.name, "written_datetime": now.isoformat()})
+    log.info("%s: mail about release %s written", site_code, version)
+    return target
+
+
+def _write(home: Home, network: Network, site_code: str, version: str, now: datetime, target: Path) -> None:
     report = report_folder(home, site_code, version) / "index.html"
     if not report.exists():
         render_report(home, network, site_code, version)
@@ -48,9 +66,6 @@ def write_mail(home: Home, network: Network, site_code: str, version: str, now: 
     page, name = report.read_text(encoding="utf-8"), f"report-{site_code}-{version}.html"
     message.add_attachment(page, subtype="html", charset="utf-8", cte="base64", filename=name)
     lake.write_bytes(target, message.as_bytes(policy=SMTP))
-    mark_notified(home, site_code)
-    log.info("%s: mail about release %s written", site_code, version)
-    return target
 
 
 def _message(facts: Facts, network: Network, site_name: str, contact: str | None, version: str) -> EmailMessage:

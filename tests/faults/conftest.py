@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.faults.homes import ROOT, SECRET, WHOLE, deliver
+from tests.faults.homes import ROOT, SECRET, deliver
 from warehouse.home import Home
 from warehouse.lake import ensure_schema_parts
+from warehouse.pseudonyms import KEY_VARIABLE
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +36,12 @@ def new_home() -> Callable[[Path], Home]:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
-    """Starts a whole run of a home in a session of its own."""
+    """Starts `ranvier run` on a home in a session of its own."""
 
-    def begin(home: Home, *sites: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RANVIER_PSEUDONYM_KEY": SECRET}
-        script = home.root.parent / f"{home.root.name}_start.py"
-        script.write_text(WHOLE, encoding="utf-8")
+    def begin(home: Home, *arguments: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), KEY_VARIABLE: SECRET}
         return subprocess.Popen(
-            [sys.executable, str(script), str(home.root), *(sites or ("AAA1", "BBB1"))],
+            [str(Path(sys.executable).with_name("ranvier")), "run", "--home", str(home.root), *arguments],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 

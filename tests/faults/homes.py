@@ -1,4 +1,4 @@
-"""What the fault tests deliver, and the start that they kill."""
+"""What the fault tests deliver, and under which secret."""
 
 from __future__ import annotations
 
@@ -8,24 +8,6 @@ from warehouse.home import Home
 
 ROOT = Path(__file__).parents[2]
 SECRET = "0123456789abcdef0123456789abcdef"
-WHOLE = """
-import sys, time
-from pathlib import Path
-from orchestration import headless
-from warehouse.home import Home
-if __name__ == "__main__":
-    start = time.monotonic()
-    home = Home(Path(sys.argv[1]))
-    with headless.session(home) as instance:
-        print(f"recovered {time.monotonic() - start:.2f}", flush=True)
-        outcomes = headless.run_sites(home, sys.argv[2:], instance)
-        outcomes.append(headless.run_release(home, instance))
-        for outcome in outcomes:
-            print(f"{outcome.job} {outcome.site_code} {outcome.seconds:.1f} {outcome.error}", flush=True)
-    sys.exit(0 if all(outcome.is_success for outcome in outcomes) else 3)
-"""
-"""A start as `ranvier run` makes it, told which sites to run."""
-
 CONSENT = "patient_id,consent_date,is_registry_consented,is_imaging_consented,is_research_sharing_consented\n"
 PATIENTS = "patient_id,family_name,given_name,sex,birth_date,onset_date,diagnosis_date,disease_course\n"
 VISITS = "patient_id,visit_date,edss\n"

@@ -62,7 +62,7 @@ def test_second_run_receives_and_measures_nothing(
         return {str(p): p.stat().st_mtime_ns for p in found}
 
     before, rows = parts(), lake.read_table(undisturbed, "raw_lake__accepted")
-    child = start(undisturbed)
+    child = start(undisturbed, "--site", "AAA1", "--site", "BBB1")
     out, err = child.communicate(timeout=500)
     assert child.returncode == 0, out + err[-3000:]
     assert before and parts() == before

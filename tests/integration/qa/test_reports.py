@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from qa import findings, variables
-from qa.reports import render_report, write_mail
+from qa.reports import is_told, render_report, write_mail
 from qa.reports.assemble import site_facts
 from tests.integration.qa.network import SITES, keys, write_network
 from warehouse import lake
@@ -187,6 +187,29 @@ def test_a_mail_is_written_once_and_opens_with_the_report_attached(tmp_path: Pat
     assert attached.get_content().rstrip() == page.rstrip()
     states = lake.read_table(home, "raw_qa__finding", SITE)["state"]
     assert set(states) == {"notified"}
+    path.unlink()  # sent, and moved away
+    write_mail(home, network, SITE, VERSION, NOW)
+    assert not path.exists()
+
+
+def test_a_site_counts_as_told_only_when_its_findings_say_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, network = build(tmp_path)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("qa.reports.mail.mark_notified", die)
+        with pytest.raises(KeyboardInterrupt):
+            write_mail(home, network, SITE, VERSION, NOW)
+    assert not is_told(home, SITE, VERSION)
+    (mail,) = home.outbox.iterdir()
+    first = mail.read_bytes()
+    assert write_mail(home, network, SITE, VERSION, datetime.now(UTC)).read_bytes() == first
+    assert is_told(home, SITE, VERSION)
+    assert "open" not in lake.read_table(home, "raw_qa__finding", SITE)["state"].to_list()
 
 
 def test_data_docs_hold_counts_but_no_key_and_nothing_from_outside(

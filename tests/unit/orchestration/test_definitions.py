@@ -6,11 +6,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from ingestion.deliveries import Delivery
 from orchestration import steps
 from orchestration.build import build_defs
 from orchestration.defs.site.checks import entity_result, registry_check_name, rule_result
-from orchestration.defs.site.sensors import content_of
 from warehouse.dictionary import load_dictionary
 from warehouse.home import Home
 from warehouse.tables import schema_of
@@ -74,11 +72,3 @@ def test_rule_result_looks_at_its_own_rule_only() -> None:
     key = dg.AssetKey("image_verdicts")
     assert not rule_result("IMG_SNR", key, findings, {}).passed
     assert rule_result("IMG_BIAS", key, findings, {}).passed
-
-
-def test_content_of_follows_content_and_not_order(tmp_path: Path) -> None:
-    def waiting(sha256: str) -> Delivery:
-        return Delivery("AAA1", tmp_path, True, 0.0, sha256, "dlv_1", False)
-
-    assert content_of([waiting("a"), waiting("b")]) == content_of([waiting("b"), waiting("a")])
-    assert content_of([waiting("a")]) != content_of([waiting("c")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,12 +114,37 @@ def _job() -> dg.JobDefinition:
 
 
 def test_drafts_go_and_everything_else_stays(home: Home) -> None:
-    build = home.releases / ".build-2026-01-01.1-aa"
-    build.mkdir()
-    (home.lake / ".x.parquet.1.tmp").touch()
-    (home.lake / "x.parquet").touch()
-    sent = home.landing / "AAA1" / ".as-sent.tmp"
-    sent.parent.mkdir()
-    sent.touch()
-    assert recovery.remove_drafts(home) == 2
-    assert not build.exists() and (home.lake / "x.parquet").exists() and sent.exists()
+    gone = [
+        home.releases / ".build-2026-01-01.1-aa" / "steward.duckdb",
+        home.lake / "raw_lake__file" / "site=AAA1" / ".x.parquet.1.tmp",
+        home.lake / "docs" / ".AAA1-k3" / "pages" / "index.html",
+        home.cache / "unpacked" / "AAA1" / "1-aa" / "as_sent.dcm",
+        home.cache / ".deidentified" / "AAA1" / "b2" / "half.dcm",
+    ]
+    kept = [
+        home.lake / "raw_lake__file" / "site=AAA1" / "x.parquet",
+        home.lake / "docs" / "AAA1" / "index.html",
+        home.landing / "AAA1" / ".as-sent.tmp",
+        home.releases / "2026-01-01.1" / "steward.duckdb",
+    ]
+    for path in (*gone, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    link = home.releases / ".current.aa.tmp"
+    link.symlink_to("2026-01-01.1")
+    assert recovery.remove_drafts(home) == len(gone) + 1
+    assert not any(path.exists() for path in gone) and not link.is_symlink()
+    assert all(path.exists() for path in kept)
+    assert recovery.remove_drafts(home) == 0
+
+
+def test_young_drafts_that_need_no_lock_are_left_to_their_writer(home: Home) -> None:
+    young, old = home.cache / "dbt" / ".aa.1.tmp", home.cache / "dbt" / ".aa.2.tmp"
+    page = home.reports / "AAA1" / ".index.html.1.tmp"
+    for folder in (young, old, page.parent):
+        folder.mkdir(parents=True)
+    page.touch()
+    an_age_ago = time.time() - 2 * recovery.OLD_SECONDS
+    os.utime(old, (an_age_ago, an_age_ago))
+    assert recovery.remove_drafts(home) == 1
+    assert young.exists() and page.exists() and not old.exists()
