@@ -187,7 +187,8 @@ def accept_site(home: Home, site_code: str) -> int:
     """Let releases use what could be read: the last step of a site. Returns how many deliveries are accepted now."""
     keys = readable_deliveries(home, site_code)
     acceptance.accept(home, site_code, keys, now=utc_now(), supersedes=landing.superseded(home, site_code))
-    note_done(home, home.network(), site_code)
+    if images.are_measured(home, site_code, keys):  # else the next run has something to try again
+        note_done(home, home.network(), site_code)
     return lake.read_table(home, "raw_lake__accepted", site_code).height
 
 

@@ -229,6 +229,12 @@ def _stored(home: Home, series: Mapping[str, Any]) -> dict[str, Any] | None:
     return answer
 
 
+def are_measured(home: Home, site_code: str, delivery_keys: list[str]) -> bool:
+    """Whether every accepted series of the deliveries has its measures; one whose worker died has none yet."""
+    images = [one for one in _series(home, site_code, delivery_keys) if one["image_sha256"] is not None]
+    return all(_answer_path(home, measure_key(one)).exists() for one in images)
+
+
 def judge_site(
     home: Home,
     network: Network,

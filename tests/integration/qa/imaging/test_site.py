@@ -115,4 +115,6 @@ def test_a_worker_that_dies_takes_no_neighbour_down_and_is_tried_again(
     images.judge_site(home, NETWORK, "AA", ["d1"], now=NOW)
     reasons = read_table(home, "raw_qa__verdict", "AA").filter(pl.col("series_key") == "series-a")["reasons"][0]
     assert "tried again" in reasons[0]
+    assert not images.are_measured(home, "AA", ["d1"])
     assert images.measure_site(home, NETWORK, "AA", ["d1"]) == 1
+    assert images.are_measured(home, "AA", ["d1"])
