@@ -37,6 +37,7 @@ def configuration() -> dict[str, Any]:
     """
     return {
         "telemetry": {"enabled": False},
+        "nux": {"enabled": False},  # the UI would ask for a mail address to send to its makers
         "storage": {"sqlite": {"base_dir": {"env": "DAGSTER_HOME"}}},
         "run_coordinator": {"module": "dagster.core.run_coordinator", "class": "QueuedRunCoordinator"},
         "concurrency": {
