@@ -31,5 +31,5 @@ class Bars:
 def bars(console: Console | None = None) -> Iterator[Bars]:
     """Show progress for as long as the block lasts."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console or Console(stderr=True)) as display:
+    with Progress(*columns, console=console or Console(stderr=True), refresh_per_second=4) as display:
         yield Bars(display)

@@ -144,9 +144,18 @@ def load_anatomy(cache: Path | None = None) -> Anatomy:
     if not kept.exists():
         built = _build()
         with temporary(kept) as draft, draft.open("wb") as handle:
-            np.savez_compressed(handle, **{name: getattr(built, name) for name in MAPS})
+            np.savez(handle, **{name: getattr(built, name) for name in MAPS})
     with np.load(kept) as maps:
         return Anatomy(**{name: maps[name] for name in MAPS})
+
+
+def _box(centre: tuple[float, float, float], reach: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The voxels of `SHAPE` within a distance in mm of a place on each axis."""
+    box = []
+    for middle, far, origin, n in zip(centre, reach, ORIGIN_MM, SHAPE, strict=True):
+        low, high = middle - far - origin, middle + far - origin
+        box.append(slice(max(0, int(np.floor(low))), min(n, int(np.ceil(high)) + 1)))
+    return tuple(box)
 
 
 def _build() -> Anatomy:
@@ -158,11 +167,10 @@ def _build() -> Anatomy:
     smooth = ndimage.gaussian_filter(image, 1.5)
     labels, _ = ndimage.label(smooth > 60)
     real = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    for k in range(real.shape[2]):
-        real[:, :, k] = ndimage.binary_fill_holes(real[:, :, k])
+    in_plane = ndimage.generate_binary_structure(2, 1)[:, :, None]
+    real = ndimage.binary_fill_holes(real, in_plane)
     brain = ndimage.binary_closing(ndimage.gaussian_filter(grey + white, 0.7) > 0.2, iterations=5)
-    for k in range(brain.shape[2]):
-        brain[:, :, k] = ndimage.binary_fill_holes(brain[:, :, k])
+    brain = ndimage.binary_fill_holes(brain, in_plane)
     away = _distance_to(brain)
     # The average keeps no scalp over the vertex.
     outline = _completed(real | ((away < 11) & (z > -30)), x, y, z)
@@ -183,9 +191,11 @@ def _build() -> Anatomy:
         (66, -78, 34, 18, 5, 0.20, (0,)),  # teeth and palate
     ):
         for side in sides:
-            inside = ((x - side) / ax) ** 2 + ((y - cy) / ay) ** 2 + ((z - cz) / az) ** 2
+            box = _box((side, cy, cz), (1.12 * ax, 1.12 * ay, 1.12 * az))  # the weight is zero outside
+            near_x, near_y, near_z = x[box[0]], y[:, box[1]], z[:, :, box[2]]
+            inside = ((near_x - side) / ax) ** 2 + ((near_y - cy) / ay) ** 2 + ((near_z - cz) / az) ** 2
             weight = np.clip((1.25 - inside) * 2, 0, 1)
-            flesh = flesh * (1 - weight) + level * weight
+            flesh[box] = flesh[box] * (1 - weight) + level * weight
     level = float(np.median(image[white > 0.95]))
     other = np.where(outline, known * np.minimum(image / level, 1.4) + (1 - known) * flesh, 0)
 

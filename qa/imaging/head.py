@@ -21,7 +21,8 @@ HEAD_SHARE = 0.12
 HEAD_REACH_MM = 25.0
 """Skin lies 10 to 20 mm from the brain where there is no face and no neck; more is no longer a head."""
 AIR_GAP_MM = 6.0
-N4_GRID_MM = 5.0
+N4_GRID_MM = 6.0
+"""The field is smoother: at 4 mm it varies by the same to half a per cent of the brain, in three times the time."""
 N4_ITERATIONS = (40, 30, 20)
 
 
@@ -135,7 +136,7 @@ def _beyond_a_head(brain: Mask, spacing: np.ndarray) -> Mask:
 def bias_field(volume: Volume, brain: Mask) -> Image:
     """The multiplicative intensity field of the scan, mean 1 inside the brain (N4, Tustison 2010).
 
-    Fitted on a grid of about 5 mm inside the brain's box and evaluated at full size; outside the box the value at its
+    Fitted on a grid of about 6 mm inside the brain's box and evaluated at full size; outside the box the value at its
     border goes on. One thread, so that it repeats exactly.
     """
     thinning = strides(volume, N4_GRID_MM)
