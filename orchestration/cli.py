@@ -96,9 +96,12 @@ def run(
     no_release: Annotated[bool, typer.Option("--no-release", help="Stop before building a release.")] = False,
 ) -> None:
     """Work through what arrived and publish a release. Example: ranvier run --site MILANO1"""
+    from orchestration.compute import compute
     from orchestration.network_run import run_network
 
-    outcome = run_network(find_home(home), only=site, release=not no_release, console=Console(stderr=True))
+    place = find_home(home)
+    with compute(place, place.network()) as mapper:
+        outcome = run_network(place, only=site, release=not no_release, mapper=mapper, console=Console(stderr=True))
     out.print(outcome.table())
     if not outcome.is_ok:
         raise RanvierError(outcome.problem())
@@ -260,7 +263,7 @@ def demo(
     home: Annotated[Path, typer.Option(help="Where the demo's home is made.")] = Path("demo-home"),
     sites: Annotated[int, typer.Option(help="Sites of the network.")] = 4,
     subjects: Annotated[int, typer.Option(help="Patients per site.")] = 30,
-    scans: Annotated[int, typer.Option(help="Imaging series per site.")] = 4,
+    scans: Annotated[int, typer.Option(help="Imaging series per site; 12 hold every kind of fault twice.")] = 2,
     seed: Annotated[int, typer.Option(help="Same seed, same network.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace a demo home that is there.")] = False,
 ) -> None:

@@ -25,6 +25,8 @@ from warehouse import dbt, lake, releases
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
 
+ALL_KINDS = 12
+"""Series per site of four sites that hold every kind of fault, at two severities."""
 NARROW: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
 """Two tables beside each other in a terminal of 80 columns."""
 
@@ -48,26 +50,17 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
     start = time.monotonic()
     cli.make_home(home, "Demo network")
     progress_console = Console(stderr=True)
-    with (
-        bars(progress_console) as progress,
-        compute.compute(home, home.network()) as mapper,
-        ThreadPoolExecutor(max_workers=1) as meanwhile,
-    ):
-        # dbt reads its project once per home, on the core that building the simulated head leaves idle.
-        parsed = meanwhile.submit(dbt.prepare, home)
-        truth_file = simulate(
-            home,
-            sites=sites,
-            subjects=subjects,
-            scans=scans,
-            seed=seed,
-            mapper=mapper,
-            progress=progress,
-        )
-        parsed.result()
-    simulated = time.monotonic()
-    outcome = network_run.run_network(home, only=None, release=True, console=progress_console)
-    finished = time.monotonic()
+    with compute.compute(home, home.network()) as mapper:
+        with bars(progress_console) as progress, ThreadPoolExecutor(max_workers=1) as meanwhile:
+            # dbt reads its project once per home, on the core that building the simulated head leaves idle.
+            parsed = meanwhile.submit(dbt.prepare, home)
+            truth_file = simulate(
+                home, sites=sites, subjects=subjects, scans=scans, seed=seed, mapper=mapper, progress=progress
+            )
+            parsed.result()
+        simulated = time.monotonic()
+        outcome = network_run.run_network(home, only=None, release=True, mapper=mapper, console=progress_console)
+        finished = time.monotonic()
     console.print(outcome.table())
     if not outcome.is_ok:
         raise RanvierError(outcome.problem())
@@ -79,6 +72,11 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
     first = outcome.sites[0]
     version = releases.current_version(home)
     here = f"--home {home.root}"
+    if scans < ALL_KINDS:
+        console.print(
+            f"{scans} series per site do not hold every image fault; all are in: ranvier demo --fresh --scans {ALL_KINDS}",
+            soft_wrap=True,
+        )
     console.print("Try next:", style="bold")
     for command in (
         f'ranvier sql {here} --tier registered "select disease_course, count(*) from dim_subject group by 1"',

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ingestion import deliveries as landing
-from orchestration import compute, headless, steps
+from orchestration import headless, steps
 from orchestration.headless import Outcome
 from orchestration.news import find_news
 from orchestration.progress import Bars, bars
 from warehouse import lake, releases
 from warehouse.home import Home, Network
 from warehouse.tables import LAKE_TABLES
+from warehouse.work import Mapper
 
 COLUMNS = (
     "files\nsent", "files\ntaken", "files\nrefused", "rows\nread", "rows\nrefused", "scans\npass", "scans\nfail",
@@ -112,7 +113,9 @@ def _wait_until_still(home: Home, network: Network, sites: Sequence[str], progre
     return sorted(left)
 
 
-def run_network(home: Home, *, only: Sequence[str] | None, release: bool, console: Console) -> NetworkOutcome:
+def run_network(
+    home: Home, *, only: Sequence[str] | None, release: bool, mapper: Mapper, console: Console
+) -> NetworkOutcome:
     """Run every site that has something new, then build and publish a release.
 
     Parameters
@@ -121,6 +124,8 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
         Codes of the sites to run, whether or not they have something new; all sites that have without them.
     release
         Whether to build a release; one is built when it would differ from the current one.
+    mapper
+        Who does image work.
 
     Raises
     ------
@@ -131,7 +136,6 @@ def run_network(home: Home, *, only: Sequence[str] | None, release: bool, consol
     sites = [network.site(code).code for code in only] if only else [site.code for site in network.sites]
     with (
         bars(console) as progress,
-        compute.compute(home, network) as mapper,
         headless.session(home, mapper=mapper, progress=progress) as instance,
     ):
         outcome = NetworkOutcome(home, sites)

@@ -27,13 +27,18 @@ from warehouse.policy import disclosure_rule, load_policy
 PROJECT = Path(__file__).parent.parent / "dbt_project"
 
 
+def build_link(home: Home) -> Path:
+    """The symlink by which dbt finds the build folder: dbt parses its whole project again when a path in it differs."""
+    return home.cache / "dbt_build"
+
+
 def environment_of(home: Home, build_folder: Path, version: str, network: Network) -> dict[str, str]:
     """What `dbt_project/` reads from its environment; nothing of dbt is written outside the build folder."""
     maximum, rounding = disclosure_rule(load_policy(), network)
     return {
-        "RANVIER_BUILD": str(build_folder),
+        "RANVIER_BUILD": str(build_link(home)),
         "RANVIER_LAKE": str(home.lake),
-        "RANVIER_REFERENCE": str(build_folder / "work" / "reference"),
+        "RANVIER_REFERENCE": str(build_link(home) / "work" / "reference"),
         "RANVIER_VERSION": version,
         "RANVIER_SITES": json.dumps([site.code for site in network.sites]),
         "RANVIER_SMALL_COUNT_MAXIMUM": str(maximum),

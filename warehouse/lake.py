@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -36,6 +37,14 @@ def sha256_file(path: Path) -> str:
 def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON-serialisable value in canonical form: the key of anything cached."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def point(link: Path, target: str | Path) -> None:
+    """Make a symlink point at something else, in one step."""
+    draft = link.with_name(f".{link.name}.{secrets.token_hex(4)}.tmp")
+    draft.symlink_to(target)
+    draft.replace(link)
+    fsync_folder(link.parent)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -179,6 +179,8 @@ def start_build(home: Home, *, now: datetime) -> Build:
     (folder / "site").mkdir()
     lake.ensure_schema_parts(home)
     dbt.write_reference(folder / "work" / "reference", network)
+    home.cache.mkdir(parents=True, exist_ok=True)
+    lake.point(dbt.build_link(home), folder)
     cached = dbt.cache_folder(home) / "partial_parse.msgpack"
     if cached.exists():  # dbt then parses only what differs
         (folder / "target").mkdir()
@@ -273,6 +275,7 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
     (build.folder / "lock").unlink(missing_ok=True)
     lake.fsync_folder(build.folder)
     build.folder.rename(home.releases / build.version)
+    dbt.build_link(home).unlink(missing_ok=True)
     lake.fsync_folder(home.releases)
     if (handle_number := _held.pop(build.folder, None)) is not None:
         os.close(handle_number)
@@ -292,7 +295,4 @@ def publish(home: Home, version: str) -> None:
     for name, facts in manifest["files"].items():
         if not (folder / name).is_file() or lake.sha256_file(folder / name) != facts["sha256"]:
             raise ReleaseError(f"Release {version} is not published: {name} is not the file that was built")
-    draft = home.releases / f".current.{secrets.token_hex(4)}.tmp"
-    draft.symlink_to(version)
-    draft.replace(home.current_release)
-    lake.fsync_folder(home.releases)
+    lake.point(home.current_release, version)

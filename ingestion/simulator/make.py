@@ -232,6 +232,8 @@ def _write_images(
                     home.cache, drafts[final] / folder, centre, one, _subject(person), acquired, study, seed,
                 )
             )  # fmt: skip
+    # A head that moves is scanned once per pose and takes several times as long: begin with those.
+    tasks.sort(key=lambda task: task.planned.kind != "motion")
     if tasks:
         load_anatomy(home.cache)  # once, before several processes would each build it
     progress("simulating series", 0, len(tasks))
