@@ -74,7 +74,7 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
     here = f"--home {home.root}"
     if scans < ALL_KINDS:
         console.print(
-            f"{scans} series per site hold some image faults only; all are in: ranvier demo --fresh --scans {ALL_KINDS}",
+            f"{scans} series per site hold some image faults; all are in: ranvier demo --fresh --scans {ALL_KINDS}",
             soft_wrap=True,
         )
     console.print("Try next:", style="bold")
