@@ -54,6 +54,7 @@ class Compute:
                 "temporary-directory": str(self._home.cache / "dask"),
                 "distributed.worker.memory.terminate": False,
                 "distributed.worker.memory.pause": False,
+                "distributed.scheduler.allowed-failures": 1,
                 "distributed.admin.log-format": "%(message)s",
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
             }
@@ -73,13 +74,22 @@ class Compute:
         """See `warehouse.work.Mapper`."""
         if not items:
             return
-        from distributed import as_completed
+        from distributed import KilledWorker, as_completed
 
         client = self._connect()
         futures = {client.submit(function, item, pure=False): index for index, item in enumerate(items)}
+        suspects = []
         for future in as_completed(list(futures), loop=client.loop):  # type: ignore[no-untyped-call]
             error = future.exception()
-            yield futures[future], error if error is not None else future.result()
+            if isinstance(error, KilledWorker):
+                suspects.append(futures[future])
+            else:
+                yield futures[future], error if error is not None else future.result()
+        # A worker that dies takes along what waited for it. One at a time, each shows whether it was the cause.
+        for index in suspects:
+            future = client.submit(function, items[index], pure=False)
+            error = future.exception()
+            yield index, error if error is not None else future.result()
 
     def close(self) -> None:
         """End the workers."""
