@@ -6,7 +6,6 @@ imports stand inside the commands, so that `--help` and `ranvier sql` start at o
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import warnings
@@ -18,19 +17,15 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from warehouse.errors import HomeError, QueryRefused, RanvierError
+from orchestration.commands import HomeOption, out, query, release
+from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home, Network, Site, find_home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The data warehouse of a network of MS centres.")
 site_app = typer.Typer(no_args_is_help=True, help="The sites of the network.")
-release_app = typer.Typer(no_args_is_help=True, help="Releases of the warehouse.")
 app.add_typer(site_app, name="site")
-app.add_typer(release_app, name="release")
-
-out = Console()
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", envvar="RANVIER_HOME", help="The home folder; the working folder by default.")
-]
+app.add_typer(release.app, name="release")
+app.add_typer(query.app)
 
 
 def save_network(home: Home, network: Network) -> None:
@@ -169,29 +164,6 @@ def ui(
 
 
 @app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT.")],
-    home: HomeOption = None,
-    tier: Annotated[str, typer.Option(help="open, registered, steward or site.")] = "open",
-    site: Annotated[str | None, typer.Option(help="The site, for tier `site`.")] = None,
-    release: Annotated[str | None, typer.Option(help="A version; the current one by default.")] = None,
-    format: Annotated[str, typer.Option(help="table, csv, json, parquet or arrow.")] = "table",
-) -> None:
-    """Query a tier. Example: ranvier sql --tier registered "select sex, count(*) from dim_subject group by 1" """
-    from orchestration.answers import print_answer
-    from warehouse.gateway import query as ask
-
-    try:
-        answer = ask(
-            find_home(home), query, tier="site" if site else tier, site=site, release=release, user=getpass.getuser()
-        )
-        print_answer(answer, format, out)
-    except QueryRefused as error:
-        Console(stderr=True).print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from error
-
-
-@app.command()
 def report(
     site: Annotated[str, typer.Argument(help="Code of the site.")],
     home: HomeOption = None,
@@ -207,43 +179,6 @@ def report(
     if version is None:
         raise RanvierError("There is no release yet; make one with: ranvier run")
     out.print(str(render_report(place, network, site, version)), soft_wrap=True)
-
-
-@release_app.command("list")
-def release_list(home: HomeOption = None) -> None:
-    """List releases, the current one marked. Example: ranvier release list"""
-    from warehouse.releases import current_version, list_releases
-
-    place = find_home(home)
-    place.network()
-    current = current_version(place)
-    for version in list_releases(place):
-        out.print(f"{'*' if version == current else ' '} {version}")
-
-
-@release_app.command("publish")
-def release_publish(version: str, home: HomeOption = None) -> None:
-    """Make a release the current one. Example: ranvier release publish 2026-11-24.1"""
-    from warehouse.releases import publish
-
-    publish(find_home(home), version)
-    out.print(f"{version} is the current release.")
-
-
-@app.command()
-def dictionary(name: Annotated[str | None, typer.Argument(help="A variable; all of them without one.")] = None) -> None:
-    """Show definitions. Example: ranvier dictionary edss"""
-    from warehouse.dictionary import load_dictionary, range_text
-
-    table = Table("variable", "table", "type", "unit", "allowed", "tier", "definition")
-    for entity in load_dictionary().entities.values():
-        for v in entity.variables:
-            if name in (None, v.name):
-                allowed = " ".join(v.codes) if v.codes else range_text(v)
-                table.add_row(v.name, entity.name, v.type, v.unit or "", allowed, v.tier, v.definition)
-    if not table.row_count:
-        raise RanvierError(f"The dictionary has no variable {name!r}; list them with: ranvier dictionary")
-    out.print(table)
 
 
 @app.command()
