@@ -1,6 +1,6 @@
 """The commands of `ranvier` that come in groups, one module each; `orchestration.cli` puts them together.
 
-Here: what the groups share. Not here: any work. Heavy imports stand inside the commands, so that `--help` starts at once.
+Here: what the groups share. Not here: any work. Heavy imports stand inside the commands: `--help` starts at once.
 """
 
 from pathlib import Path
