@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -25,30 +26,92 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def sql_of(column: Column) -> str:
-    """The expression that makes a tier's column of the mart's."""
-    source = column.source
+def sql_of(column: Column, relation: str = "") -> str:
+    """The expression that makes a tier's column of the mart's column in `relation`."""
+    source = f"{relation}.{column.source}" if relation else column.source
+    event = f"{relation}.{column.event_date}"
     expression = {
         "keep": source,
         "year": f"extract(year from {source})",
+        "month": f"strftime({source}, '%Y-%m')",
+        "shift": f"{{{{ shifted('{source}', 'person.shift_days') }}}}",
+        "shift_to_day": f"{{{{ shifted('{source}::date', 'person.shift_days') }}}}",
         "round_half": f"round({source} * 2) / 2",
+        "top_code": f"{{{{ top_coded('{source}', {column.top_code}) }}}}",
+        "coarse_age": f"{{{{ age_band('person.birth_anchor', '{event}') }}}}",
+        "merge_rare": f"{{{{ rare_merged('{source}', '{relation}.subject_key', rare_maximum()) }}}}",
+        "pseudonym": f"{column.source}_of.project_key",
+        "blur_site": f"{{{{ rare_merged('site_of.project_key', '{relation}.subject_key', rare_maximum()) }}}}",
         "redact": f"{{{{ redacted('{source}') }}}}",
         "unless_small": f"{{{{ unless_small('{source}') }}}}",
     }[column.how]
     return f"cast({expression} as {column.type}) as {column.name}"
 
 
-def _where(table: Table) -> str:
-    return {"all": "", "shared": "where is_shared", "own": "", "own_shared": ""}[table.rows]
+JINJA = re.compile(r"\{\{ (.*?) \}\}")
 
 
-def _tier_model(table: Table) -> str:
-    columns = ",\n    ".join(sql_of(column) for column in table.columns)
-    where = _where(table)
+def _in_jinja(text: str) -> str:
+    """SQL with `{{ macro }}` calls as one Jinja expression: `"a " ~ macro ~ " b"`."""
+    parts = JINJA.split(text)
+    pieces = [_quoted(part) if number % 2 == 0 else part for number, part in enumerate(parts) if part]
+    return " ~ ".join(pieces)
+
+
+def _person_columns(policy: Policy, tier: str) -> list[Column]:
+    """Columns of `dim_subject` that k-anonymity may empty, in the order of the policy."""
+    rule = policy.rules[tier]
+    by_name = {c.name: c for c in policy.tiers[tier]["dim_subject"].columns}
+    return [by_name[name] for name in (*rule.suppress_first, *rule.sensitive)]
+
+
+def _tier_column(column: Column, tier: str, taken: set[str], relation: str = "source") -> str:
+    """`sql_of` for a table with a row per person: what k-anonymity decides is taken from `person`."""
+    if column.name in taken:
+        sql = f"cast(person.{column.name} as {column.type}) as {column.name}"
+    else:
+        sql = sql_of(column, relation)
+    if tier != "registered" or column.disclosure not in ("quasi", "sensitive"):
+        return sql
+    expression = sql.removeprefix("cast(").removesuffix(f" as {column.type}) as {column.name}")
+    held = f"{{{{ held('{tier}', '{column.disclosure}', {_in_jinja(expression)}) }}}}"
+    return f"cast({held} as {column.type}) as {column.name}"
+
+
+def _tier_model(table: Table, policy: Policy, tier: str) -> str:
+    if not table.is_personal:
+        columns = ",\n    ".join(sql_of(column) for column in table.columns)
+        return (
+            f"{{# {NOTE} #}}\n"
+            f"with source as (\n    select * from {{{{ ref('{table.source}') }}}}\n)\n\n"
+            f"select\n    {columns}\nfrom source\n"
+        )
+    taken = {c.name for c in _person_columns(policy, tier)} if table.name == "dim_subject" else set()
+    columns = ",\n    ".join(_tier_column(column, tier, taken) for column in table.columns)
     return (
         f"{{# {NOTE} #}}\n"
-        f"with source as (\n    select * from {{{{ ref('{table.source}') }}}}\n)\n\n"
-        f"select\n    {columns}\nfrom source\n" + (f"{where}\n" if where else "")
+        f"with source as (\n    select * from {{{{ ref('{table.source}') }}}} where is_shared\n),\n\n"
+        f"person as (\n    select * from {{{{ ref('core_{tier}_subject') }}}} where is_kept\n)\n\n"
+        f"select\n    {columns}\nfrom source\n"
+        "inner join person\n    on source.subject_key = person.subject_key\n"
+        # Rows as the sites sent them would tell which belong to one site.
+        f"order by {', '.join(table.key)}\n"
+    )
+
+
+def _anonymous_subjects(policy: Policy, tier: str) -> str:
+    columns = _person_columns(policy, tier)
+    selected = ",\n        ".join(sql_of(column, "subject") for column in columns)
+    return (
+        f"{{# {NOTE} #}}\n"
+        f"{{%- set rule = fromjson(env_var('RANVIER_POLICY')).{tier} -%}}\n"
+        f"with person as (\n    select\n        subject.subject_key,\n        subject.birth_date,\n        {selected}\n"
+        "    from {{ ref('dim_subject') }} as subject\n"
+        "    where subject.is_shared and {{ rule.row_level }}\n),\n\n"
+        "{{ anonymity_steps(rule.quasi, rule.sensitive, rule.k, rule.l) }}\n\n"
+        "select\n    anonymous.*,\n    {{ birth_anchor('person.birth_date', 'anonymous.age_at_onset_band') }}"
+        " as birth_anchor\n"
+        "from anonymous\ninner join person\n    on anonymous.subject_key = person.subject_key\n"
     )
 
 
@@ -78,6 +141,10 @@ def _described(column: Column) -> str:
     text = column.description
     if column.how == "redact":
         text += " Small counts are empty, the others rounded."
+    if column.how == "merge_rare":
+        text += " Codes of few subjects are other."
+    if column.how == "coarse_age":
+        text += " Reckoned from a birth year known to five years."
     if column.how == "unless_small":
         text += " Empty where few subjects stand behind it."
     variable = column.variable
@@ -152,6 +219,24 @@ def _core(entity: Entity) -> str:
     )
 
 
+def _suppression(tier: str) -> str:
+    return (
+        f"{{# {NOTE} #}}\n"
+        f"{{%- set rule = fromjson(env_var('RANVIER_POLICY')).{tier} -%}}\n"
+        f"{{{{ suppression_counts('{tier}.duckdb', ref('core_{tier}_subject'), rule.quasi + rule.sensitive) }}}}\n"
+    )
+
+
+def _project_column(column: Column, taken: set[str], relation: str) -> str:
+    """`sql_of` for a project's file; an age is told only of subjects whose age at onset is."""
+    sql = _tier_column(column, "controlled", taken, relation)
+    if column.how != "top_code":
+        return sql
+    return sql.replace("cast(", "cast(case when person.age_at_onset_band is not null then ", 1).replace(
+        f" as {column.type})", f" end as {column.type})", 1
+    )
+
+
 def _macros(dictionary: Dictionary, policy: Policy) -> str:
     lines = [
         f"{{# {NOTE} #}}",
@@ -185,9 +270,7 @@ def _macros(dictionary: Dictionary, policy: Policy) -> str:
         "    {%- set tables = [",
     ]
     for table in policy.tiers["site"].values():
-        columns = ", ".join(
-            _quoted(sql_of(c)).replace('"cast({{ ', '"cast(" ~ ').replace(" }} as", ' ~ " as') for c in table.columns
-        )
+        columns = ", ".join(_in_jinja(sql_of(c)) for c in table.columns)
         where = {
             "all": "",
             "own": "own",
@@ -196,6 +279,34 @@ def _macros(dictionary: Dictionary, policy: Policy) -> str:
         }[table.rows]
         lines.append(f'        ("{table.name}", "{table.source}", "{where}", [{columns}]),')
     lines += ["    ] -%}", "    {{ return(tables) }}", "{%- endmacro %}", ""]
+    lines += [
+        "{# Per table of a project's file: name, mart, consent scope it needs, whether it has a row per person, (name,",
+        "   class, SQL) of each column, keys that are pseudonyms. #}",
+        "{% macro project_tables() -%}",
+        "    {%- set tables = [",
+    ]
+    for table in policy.tiers["controlled"].values():
+        taken = {c.name for c in _person_columns(policy, "controlled")} if table.name == "dim_subject" else set()
+        relation = "source" if table.is_personal else ""
+        columns = ", ".join(
+            f'("{c.name}", "{c.disclosure}", {_in_jinja(_project_column(c, taken, relation))})' for c in table.columns
+        )
+        keys = [c.source for c in table.columns if c.how == "pseudonym"]
+        personal = str(table.is_personal).lower()
+        lines.append(
+            f'        ("{table.name}", "{table.source}", "{table.scope or ""}", {personal}, [{columns}], {keys!r}),'
+        )
+    quasi = ", ".join(_quoted(sql_of(c, "subject")) for c in _person_columns(policy, "controlled"))
+    lines += [
+        "    ] -%}",
+        "    {{ return(tables) }}",
+        "{%- endmacro %}",
+        "",
+        "{% macro project_person_columns() -%}",
+        f"    {{{{ return([{quasi}]) }}}}",
+        "{%- endmacro %}",
+        "",
+    ]
     lines += [
         "{% macro wide_measures() -%}",
         f"    {{{{ return({list(policy.wide_measures)!r}) }}}}",
@@ -252,11 +363,13 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
     for table in policy.tiers["steward"].values():
         marts += _model_yaml(table.name, table, None)
     files["dbt_project/models/marts/_marts.yml"] = "\n".join(marts) + "\n"
+    files["dbt_project/models/core/anonymity/core_registered_subject.sql"] = _anonymous_subjects(policy, "registered")
+    files["dbt_project/models/core/anonymity/core_suppression.sql"] = _suppression("registered")
     for tier in ("registered", "open"):
         lines = [f"# {NOTE}", "version: 2", "", "models:"]
         for table in policy.tiers[tier].values():
             lines += _model_yaml(f"{tier}__{table.name}", table, table.name)
-            files[f"dbt_project/models/tiers/{tier}/{tier}__{table.name}.sql"] = _tier_model(table)
+            files[f"dbt_project/models/tiers/{tier}/{tier}__{table.name}.sql"] = _tier_model(table, policy, tier)
         files[f"dbt_project/models/tiers/{tier}/_{tier}.yml"] = "\n".join(lines) + "\n"
     return files
 
@@ -264,6 +377,7 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
 FOLDERS = (
     "models/staging/registry",
     "models/core/registry",
+    "models/core/anonymity",
     "models/tiers/registered",
     "models/tiers/open",
 )

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from warehouse import lake
 from warehouse.dictionary import load_dictionary, range_text
 from warehouse.errors import ReleaseError
 from warehouse.home import Home, Network
-from warehouse.policy import disclosure_rule, load_policy
+from warehouse.policy import in_force, load_policy, settings_for_dbt
+from warehouse.projects import Project
+from warehouse.projects import settings_for_dbt as projects_for_dbt
 
 PROJECT = Path(__file__).parent.parent / "dbt_project"
 
@@ -32,17 +35,21 @@ def build_link(home: Home) -> Path:
     return home.cache / "dbt_build"
 
 
-def environment_of(home: Home, build_folder: Path, version: str, network: Network) -> dict[str, str]:
+def environment_of(
+    home: Home, build_folder: Path, version: str, network: Network, projects: Sequence[Project] = ()
+) -> dict[str, str]:
     """What `dbt_project/` reads from its environment; nothing of dbt is written outside the build folder."""
-    maximum, rounding = disclosure_rule(load_policy(), network)
+    policy = in_force(load_policy(), network)
     return {
         "RANVIER_BUILD": str(build_link(home)),
         "RANVIER_LAKE": str(home.lake),
         "RANVIER_REFERENCE": str(build_link(home) / "work" / "reference"),
         "RANVIER_VERSION": version,
         "RANVIER_SITES": json.dumps([site.code for site in network.sites]),
-        "RANVIER_SMALL_COUNT_MAXIMUM": str(maximum),
-        "RANVIER_ROUNDING": str(rounding),
+        "RANVIER_SMALL_COUNT_MAXIMUM": str(policy.small_count_maximum),
+        "RANVIER_ROUNDING": str(policy.rounding),
+        "RANVIER_POLICY": json.dumps(settings_for_dbt(policy), sort_keys=True),
+        "RANVIER_PROJECTS": json.dumps(projects_for_dbt(policy, projects)),
         "DBT_PROJECT_DIR": str(PROJECT),
         "DBT_PROFILES_DIR": str(PROJECT),
         "DBT_TARGET_PATH": str(build_folder / "target"),

@@ -6,12 +6,14 @@ Here: looking into one file. Not here: what the policy says (`warehouse.policy`)
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from warehouse import lake
-from warehouse.policy import load_policy
+from warehouse.policy import Policy, load_policy
 
 KEY_LIKE = re.compile(rb"(?:sbj|ses|ser)_[0-9a-f]{16}")
 
@@ -33,13 +35,72 @@ def unshared_keys(steward: Path) -> set[str]:
     return {row[0] for row in rows if row[0]}
 
 
-def check_file(name: str, path: Path, forbidden: set[str]) -> tuple[list[str], dict[str, int]]:
+def all_keys(steward: Path) -> set[str]:
+    """Every subject, session and series key of the network: a project's file has its own keys and none of these."""
+    with duckdb.connect(str(steward), read_only=True) as db:
+        rows = db.execute(
+            "select subject_key from dim_subject union select session_key from fct_mri_session"
+            " union select series_key from fct_mri_series union select series_key from fct_verdict"
+        ).fetchall()
+    return {row[0] for row in rows if row[0]}
+
+
+def check_anonymity(name: str, path: Path, policy: Policy) -> tuple[list[str], dict[str, Any]]:
+    """What is wrong with the k-anonymity and l-diversity of a finished file, and what it reaches.
+
+    A class without any value of a sensitive column tells nothing of it, and is left out of l.
+    """
+    rule = policy.rules[name.split("/")[0].removesuffix(".duckdb")]
+    columns = ", ".join(rule.suppress_first)
+    sensitive = list(rule.sensitive_held)
+    inner = "".join(f", count(distinct {c}) as d{i}, count({c}) as v{i}" for i, c in enumerate(sensitive))
+    outer = "".join(f", min(d{i}) filter (where v{i} > 0)" for i in range(len(sensitive)))
+    problems: list[str] = []
+    with duckdb.connect(str(path), read_only=True) as db:
+        row = db.execute(
+            f"select min(n){outer} from (select count(*) as n{inner} from dim_subject group by {columns})"
+        ).fetchone()
+    smallest, *fewest = row or (None,)
+    if smallest is not None and smallest < rule.k:
+        problems.append(f"{name}: a class of dim_subject by {columns} has fewer than {rule.k} subjects")
+    for column, value in zip(sensitive, fewest, strict=True):
+        if value is not None and value < rule.l:
+            problems.append(f"{name}: a class of dim_subject by {columns} has fewer than {rule.l} values of {column}")
+    reached: dict[str, Any] = {
+        "k_asked": rule.k,
+        "k": smallest,
+        "l_asked": rule.l if sensitive else 1,
+        "l": dict(zip(sensitive, fewest, strict=True)),
+    }
+    return problems, reached
+
+
+def suppression(build: Path) -> dict[str, dict[str, Any]]:
+    """Per file with k-anonymity: subjects kept and left out, and cells emptied per column."""
+    found: dict[str, dict[str, Any]] = {}
+    with duckdb.connect(str(build), read_only=True) as db:
+        for name, column, subjects, cells, left_out in db.execute("select * from core_suppression").fetchall():
+            entry = found.setdefault(
+                name, {"subjects": subjects, "subjects_left_out": left_out, "cells_suppressed": {}}
+            )
+            entry["cells_suppressed"][column] = cells
+    return found
+
+
+def check_file(
+    name: str, path: Path, forbidden: set[str], policy: Policy | None = None, scopes: Collection[str] = ()
+) -> tuple[list[str], dict[str, int]]:
     """What is wrong with one file, and its tables' row counts.
 
-    Both the bytes and the decoded texts are searched: DuckDB compresses strings, so a key need not stand in the bytes.
+    `policy` is the one in force, by default the tiers' own; `scopes` are those of a project's file. Both the bytes and
+    the decoded texts are searched: DuckDB compresses strings, so a key need not stand in the bytes.
     """
     tier = name.split("/")[0].removesuffix(".duckdb")
-    expected = {t.name: {c.name for c in t.columns} for t in load_policy().tiers[tier].values()}
+    expected = {
+        t.name: {c.name for c in t.columns}
+        for t in (policy or load_policy()).tiers[tier].values()
+        if t.scope is None or t.scope in scopes
+    }
     problems: list[str] = []
     counts: dict[str, int] = {}
     with duckdb.connect(str(path), read_only=True) as db:

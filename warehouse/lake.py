@@ -161,7 +161,24 @@ def read_table(home: Home, table: str, site_code: str | None = None) -> pl.DataF
     if not parts:
         return pl.DataFrame(schema=schema)
     frames = [pl.read_parquet(part, hive_partitioning=False) for part in parts]
-    return pl.concat([frame.select(list(schema)) for frame in frames])
+    # A part that is older than a column has nothing in it.
+    empty = pl.DataFrame(schema=schema)
+    return pl.concat([pl.concat([empty, frame], how="diagonal").select(list(schema)) for frame in frames])
+
+
+def tables_with(column: str) -> list[str]:
+    """Tables that have a column of this name."""
+    return [table for table in LAKE_TABLES if column in schema_of(table)]
+
+
+def distinct(home: Home, table: str, column: str) -> set[str]:
+    """Different values of a column over all sites, nulls aside; none where the table lacks the column."""
+    if column not in schema_of(table):
+        return set()
+    found: set[str] = set()
+    for part in sorted((home.lake / table).glob("site=*/[!.]*.parquet")):
+        found.update(pl.scan_parquet(part).select(pl.col(column).unique()).collect()[column].drop_nulls())
+    return found
 
 
 def ensure_schema_parts(home: Home) -> None:

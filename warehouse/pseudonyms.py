@@ -1,7 +1,7 @@
 """The pseudonym table: the only place where a site's identifier meets a key of the network.
 
 Here: random keys, looked up by a keyed hash of what a site sent; identifiers themselves are not stored. Not here:
-consent, and per-project pseudonyms (`warehouse.policy`). A key says nothing about what it stands for, so a release can
+consent, and who the projects are (`warehouse.projects`). A key says nothing about what it stands for, so a release can
 never be attacked by hashing guesses.
 """
 
@@ -12,7 +12,7 @@ import hmac
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,10 @@ create table if not exists pseudonym (
 create table if not exists identity (
     identity_hash text not null, subject_key text not null, site_code text not null,
     primary key (identity_hash, subject_key)
+);
+create table if not exists project_pseudonym (
+    project text not null, key text not null, project_key text not null unique, shift_days integer,
+    primary key (project, key)
 );
 """
 
@@ -114,6 +118,49 @@ class Pseudonyms:
                 for lookup in dict.fromkeys(lookups)
             }
         return [found[lookup] for lookup in lookups]
+
+    def project_keys(
+        self, project: str, wanted: Mapping[str, Iterable[str]], most_days: int
+    ) -> list[tuple[str, str, str, int | None]]:
+        """(project, key, the project's own key, days) for every key wanted; made at first sight, the same ever after.
+
+        Parameters
+        ----------
+        wanted
+            Kind (`subject`, `session`, `series`, `site`) -> keys of the network.
+        most_days
+            A subject's dates move back by 1 to this many days, drawn once per project.
+        """
+        prefixes = PREFIX | {"site": "sit"}
+        with self._connect() as db:
+            db.execute("begin immediate")
+            db.execute("create temp table asked (key text primary key)")
+            for kind, keys in wanted.items():
+                ordered = sorted(keys)
+                db.executemany("insert or ignore into asked values (?)", [(key,) for key in ordered])
+                known = {
+                    row[0] for row in db.execute("select key from project_pseudonym where project = ?", (project,))
+                }
+                db.executemany(
+                    "insert into project_pseudonym values (?, ?, ?, ?)",
+                    [
+                        (
+                            project,
+                            key,
+                            f"{prefixes[kind]}_{secrets.token_hex(8)}",
+                            1 + secrets.randbelow(most_days) if kind == "subject" else None,
+                        )
+                        for key in ordered
+                        if key not in known
+                    ],
+                )
+            rows = db.execute(
+                "select project, p.key, project_key, shift_days from project_pseudonym p join asked using (key)"
+                " where project = ?",
+                (project,),
+            ).fetchall()
+            db.execute("drop table asked")
+        return rows
 
     def note_identity(self, site_code: str, identities: Iterable[tuple[str, str]]) -> None:
         """Remember (identity hash, subject key) pairs, to find one person under two keys (rule R18)."""

@@ -15,7 +15,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -23,11 +23,11 @@ from typing import Any
 
 import duckdb
 
-from warehouse import dbt, gate, lake
+from warehouse import dbt, gate, lake, projects
 from warehouse.dictionary import load_dictionary
 from warehouse.errors import ReleaseError
 from warehouse.home import Home, Network
-from warehouse.policy import disclosure_rule, load_policy
+from warehouse.policy import in_force, load_policy, settings_for_dbt
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ def _next_version(home: Home, now: datetime) -> str:
     return f"{day}.{max(taken, default=0) + 1}"
 
 
-def inputs_sha256(home: Home) -> str:
-    """Short name of what a release built now would follow from: lake, policy, dictionary, SQL.
+def inputs_sha256(home: Home, today: date | None = None) -> str:
+    """Short name of what a release built now would follow from: lake, policy, projects, dictionary, SQL.
 
     Findings are left out: telling a site of them changes their state, and they change with what they are about.
     """
@@ -137,10 +137,19 @@ def inputs_sha256(home: Home) -> str:
         if part.parts[-3] != "raw_qa__finding" and part.parent.name != "site=_schema"
     ]
     network = home.network()
-    rule = disclosure_rule(load_policy(), network)
+    policy = in_force(load_policy(), network)
+    rule = [policy.small_count_maximum, policy.rounding, settings_for_dbt(policy)]
+    approved = projects.active_projects(home, policy, today or datetime.now(UTC).date())
     sites = [[site.code, site.name] for site in network.sites]
     return lake.sha256_json(
-        [lake_state, dbt.project_hash(), repr(rule), sites, load_dictionary().model_dump(mode="json")]
+        [
+            lake_state,
+            dbt.project_hash(),
+            rule,
+            projects.settings_for_dbt(policy, approved),
+            sites,
+            load_dictionary().model_dump(mode="json"),
+        ]
     )
 
 
@@ -168,6 +177,7 @@ def start_build(home: Home, *, now: datetime) -> Build:
         The network file or the policy cannot be used.
     """
     network = home.network()
+    approved = projects.active_projects(home, in_force(load_policy(), network), now.date())
     home.releases.mkdir(parents=True, exist_ok=True)
     _remove_dead_builds(home)
     version = _next_version(home, now)
@@ -179,13 +189,17 @@ def start_build(home: Home, *, now: datetime) -> Build:
     (folder / "site").mkdir()
     lake.ensure_schema_parts(home)
     dbt.write_reference(folder / "work" / "reference", network)
+    projects.write_keys(home, folder / "work" / "reference" / "project_key.parquet", network, approved)
+    if approved:
+        (folder / "controlled").mkdir()
     home.cache.mkdir(parents=True, exist_ok=True)
     lake.point(dbt.build_link(home), folder)
     cached = dbt.cache_folder(home) / "partial_parse.msgpack"
     if cached.exists():  # dbt then parses only what differs
         (folder / "target").mkdir()
         shutil.copyfile(cached, folder / "target" / cached.name)
-    return Build(version, folder, now, dbt.environment_of(home, folder, version, network), inputs_sha256(home))
+    environment = dbt.environment_of(home, folder, version, network, approved)
+    return Build(version, folder, now, environment, inputs_sha256(home, now.date()))
 
 
 def _tier_files(build: Build) -> dict[str, Path]:
@@ -193,6 +207,9 @@ def _tier_files(build: Build) -> dict[str, Path]:
     files = {f"{tier}.duckdb": build.folder / f"{tier}.duckdb" for tier in ("steward", "registered", "open")}
     for site in json.loads(build.environment["RANVIER_SITES"]):
         files[f"site/{site}.duckdb"] = build.folder / "site" / f"{site}.duckdb"
+    for project in json.loads(build.environment["RANVIER_PROJECTS"]):
+        name = f"controlled/{project['name']}.duckdb"
+        files[name] = build.folder / name
     return files
 
 
@@ -238,12 +255,24 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         problems.append("dbt has not run")
     if problems:
         raise ReleaseError(f"Release {build.version} is not published: {'; '.join(problems)}")
-    forbidden = gate.unshared_keys(files["steward.duckdb"])
-    counts: dict[str, dict[str, int]] = {}
-    for name, path in files.items():
-        wrong, counts[name] = gate.check_file(name, path, forbidden)
-        problems += wrong
     network = home.network()
+    policy = in_force(load_policy(), network)
+    forbidden = gate.unshared_keys(files["steward.duckdb"])
+    networks_keys = gate.all_keys(files["steward.duckdb"])
+    scopes = {p["name"]: set(p["scopes"]) for p in json.loads(build.environment["RANVIER_PROJECTS"])}
+    counts: dict[str, dict[str, int]] = {}
+    anonymity: dict[str, Any] = {}
+    for name, path in files.items():
+        is_project = name.startswith("controlled/")
+        wrong, counts[name] = gate.check_file(
+            name, path, networks_keys if is_project else forbidden, policy, scopes.get(path.stem, set())
+        )
+        if not wrong and (is_project or name == "registered.duckdb"):
+            wrong, anonymity[name] = gate.check_anonymity(name, path, policy)
+        problems += wrong
+    suppressed = gate.suppression(build.folder / "work" / "build.duckdb")
+    for name, reached in anonymity.items():
+        reached |= suppressed.get(name, {})
     manifest = {
         "version": build.version,
         "inputs_sha256": build.inputs_sha256,
@@ -254,6 +283,8 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         "dbt_project_sha256": dbt.project_hash(),
         "small_count_maximum": int(build.environment["RANVIER_SMALL_COUNT_MAXIMUM"]),
         "rounding": int(build.environment["RANVIER_ROUNDING"]),
+        "policy_preset": policy.preset,
+        "anonymity": anonymity,
         "row_counts": counts,
         "files": {name: {"sha256": lake.sha256_file(path)} for name, path in files.items()},
         "sites": _site_states(home, network),
@@ -264,7 +295,7 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         raise ReleaseError(f"Release {build.version} is not published: {'; '.join(problems)}")
     for leftover in ("work", "target", "logs"):
         shutil.rmtree(build.folder / leftover, ignore_errors=True)
-    keep = {"steward.duckdb", "registered.duckdb", "open.duckdb", "site", "lock"}
+    keep = {"steward.duckdb", "registered.duckdb", "open.duckdb", "site", "controlled", "lock"}
     if strays := sorted(p.name for p in build.folder.iterdir() if p.name not in keep):
         raise ReleaseError(f"Release {build.version} is not published: unexpected files {', '.join(strays)}")
     for path in files.values():

@@ -24,6 +24,10 @@ select
     bool_and(is_imaging_consented) as is_imaging_consented,
     bool_and(coalesce(is_research_sharing_consented, false))
         as is_research_sharing_consented,
+    bool_and(coalesce(is_outside_eu_sharing_consented, false))
+        as is_outside_eu_sharing_consented,
+    bool_and(coalesce(is_commercial_use_consented, false))
+        as is_commercial_use_consented,
     min(withdrawal_date) as withdrawal_date,
     bool_or(withdrawal_date is not null) as is_withdrawn,
     bool_or(is_refused) as is_refused

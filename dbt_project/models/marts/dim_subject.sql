@@ -16,6 +16,8 @@ final as (
         subject.consent_status,
         {{ age_band('patient.birth_date', 'patient.onset_date') }}
             as age_at_onset_band,
+        {{ age_years('patient.birth_date', 'patient.onset_date') }}
+            as age_at_onset_years,
         {{ variables_of('patient', 'patient') }},
         {{ variables_of('consent', 'consent') }},
         patient.source_row,

@@ -60,6 +60,7 @@ final as (
             order by sessions.session_date, sessions.session_key, sessions.row_key
         ) as session_number,
         {{ age_band('subject.birth_date', 'sessions.session_date') }} as age_band,
+        {{ age_years('subject.birth_date', 'sessions.session_date') }} as age_years,
         '{{ env_var('RANVIER_VERSION') }}' as release_version,
         coalesce(subject.is_image_shared, false) as is_shared
     from sessions

@@ -17,6 +17,7 @@ final as (
         ) as relapse_number,
         {{ variables_of('relapse', 'relapse') }},
         {{ age_band('subject.birth_date', 'relapse.relapse_date') }} as age_band,
+        {{ age_years('subject.birth_date', 'relapse.relapse_date') }} as age_years,
         relapse.site_code,
         relapse.delivery_key,
         '{{ env_var('RANVIER_VERSION') }}' as release_version,

@@ -17,6 +17,7 @@ final as (
         ) as course_number,
         {{ variables_of('treatment', 'treatment') }},
         {{ age_band('subject.birth_date', 'treatment.start_date') }} as age_band,
+        {{ age_years('subject.birth_date', 'treatment.start_date') }} as age_years,
         treatment.site_code,
         treatment.delivery_key,
         '{{ env_var('RANVIER_VERSION') }}' as release_version,

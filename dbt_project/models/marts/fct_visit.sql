@@ -17,6 +17,7 @@ final as (
         ) as visit_number,
         {{ variables_of('visit', 'visit') }},
         {{ age_band('subject.birth_date', 'visit.visit_date') }} as age_band,
+        {{ age_years('subject.birth_date', 'visit.visit_date') }} as age_years,
         visit.site_code,
         visit.delivery_key,
         '{{ env_var('RANVIER_VERSION') }}' as release_version,

@@ -42,7 +42,7 @@ def test_undeclared_column_is_in_no_tier(folder: Path) -> None:
     [
         (
             "registered.yaml",
-            "visit_number: keep, age_band: keep",
+            "visit_number: keep, age_band: coarse_age",
             "visit_number: keep, site_code: keep",
             "would tell the site",
         ),
@@ -59,7 +59,7 @@ def test_undeclared_column_is_in_no_tier(folder: Path) -> None:
             "subject_count: keep",
             "must be redacted",
         ),
-        ("registered.yaml", "age_band: keep", "age_bnad: keep", "does not have"),
+        ("registered.yaml", "age_band: coarse_age", "age_bnad: coarse_age", "does not have"),
         ("registered.yaml", "visit_number: keep, ", "", "the key of fct_visit"),
         (
             "registered.yaml",

@@ -1,20 +1,26 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
 with source as (
-    select * from {{ ref('fct_mri_session') }}
+    select * from {{ ref('fct_mri_session') }} where is_shared
+),
+
+person as (
+    select * from {{ ref('core_registered_subject') }} where is_kept
 )
 
 select
-    cast(subject_key as varchar) as subject_key,
-    cast(session_number as integer) as session_number,
-    cast(session_key as varchar) as session_key,
-    cast(extract(year from session_date) as integer) as session_year,
-    cast(series_count as bigint) as series_count,
-    cast(is_reported as boolean) as is_reported,
-    cast(age_band as varchar) as age_band,
-    cast(extract(year from mri_date) as integer) as mri_year,
-    cast(mri_region as varchar) as mri_region,
-    cast(is_contrast_given as boolean) as is_contrast_given,
-    cast(gd_lesion_count as bigint) as gd_lesion_count,
-    cast(t2_lesion_count as bigint) as t2_lesion_count
+    cast(source.subject_key as varchar) as subject_key,
+    cast(source.session_number as integer) as session_number,
+    cast(source.session_key as varchar) as session_key,
+    cast({{ held('registered', 'quasi', "extract(year from source.session_date)") }} as integer) as session_year,
+    cast(source.series_count as bigint) as series_count,
+    cast(source.is_reported as boolean) as is_reported,
+    cast({{ held('registered', 'quasi', age_band('person.birth_anchor', 'source.session_date')) }} as varchar) as age_band,
+    cast({{ held('registered', 'quasi', "extract(year from source.mri_date)") }} as integer) as mri_year,
+    cast(source.mri_region as varchar) as mri_region,
+    cast({{ held('registered', 'sensitive', "source.is_contrast_given") }} as boolean) as is_contrast_given,
+    cast({{ held('registered', 'sensitive', "source.gd_lesion_count") }} as bigint) as gd_lesion_count,
+    cast({{ held('registered', 'sensitive', "source.t2_lesion_count") }} as bigint) as t2_lesion_count
 from source
-where is_shared
+inner join person
+    on source.subject_key = person.subject_key
+order by subject_key, session_number

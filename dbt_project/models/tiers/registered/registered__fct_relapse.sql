@@ -1,15 +1,21 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
 with source as (
-    select * from {{ ref('fct_relapse') }}
+    select * from {{ ref('fct_relapse') }} where is_shared
+),
+
+person as (
+    select * from {{ ref('core_registered_subject') }} where is_kept
 )
 
 select
-    cast(subject_key as varchar) as subject_key,
-    cast(relapse_number as integer) as relapse_number,
-    cast(age_band as varchar) as age_band,
-    cast(extract(year from relapse_date) as integer) as relapse_year,
-    cast(relapse_duration_days as bigint) as relapse_duration_days,
-    cast(relapse_severity as varchar) as relapse_severity,
-    cast(is_steroid_treated as boolean) as is_steroid_treated
+    cast(source.subject_key as varchar) as subject_key,
+    cast(source.relapse_number as integer) as relapse_number,
+    cast({{ held('registered', 'quasi', age_band('person.birth_anchor', 'source.relapse_date')) }} as varchar) as age_band,
+    cast({{ held('registered', 'quasi', "extract(year from source.relapse_date)") }} as integer) as relapse_year,
+    cast({{ held('registered', 'sensitive', "source.relapse_duration_days") }} as bigint) as relapse_duration_days,
+    cast({{ held('registered', 'sensitive', "source.relapse_severity") }} as varchar) as relapse_severity,
+    cast({{ held('registered', 'sensitive', "source.is_steroid_treated") }} as boolean) as is_steroid_treated
 from source
-where is_shared
+inner join person
+    on source.subject_key = person.subject_key
+order by subject_key, relapse_number

@@ -1,15 +1,21 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
 with source as (
-    select * from {{ ref('fct_treatment') }}
+    select * from {{ ref('fct_treatment') }} where is_shared
+),
+
+person as (
+    select * from {{ ref('core_registered_subject') }} where is_kept
 )
 
 select
-    cast(subject_key as varchar) as subject_key,
-    cast(course_number as integer) as course_number,
-    cast(age_band as varchar) as age_band,
-    cast(dmt as varchar) as dmt,
-    cast(extract(year from start_date) as integer) as start_year,
-    cast(extract(year from stop_date) as integer) as stop_year,
-    cast(stop_reason as varchar) as stop_reason
+    cast(source.subject_key as varchar) as subject_key,
+    cast(source.course_number as integer) as course_number,
+    cast({{ held('registered', 'quasi', age_band('person.birth_anchor', 'source.start_date')) }} as varchar) as age_band,
+    cast({{ held('registered', 'sensitive', rare_merged('source.dmt', 'source.subject_key', rare_maximum())) }} as varchar) as dmt,
+    cast({{ held('registered', 'quasi', "extract(year from source.start_date)") }} as integer) as start_year,
+    cast({{ held('registered', 'quasi', "extract(year from source.stop_date)") }} as integer) as stop_year,
+    cast({{ held('registered', 'sensitive', rare_merged('source.stop_reason', 'source.subject_key', rare_maximum())) }} as varchar) as stop_reason
 from source
-where is_shared
+inner join person
+    on source.subject_key = person.subject_key
+order by subject_key, course_number
