@@ -23,7 +23,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse import dbt, gate, lake
+from warehouse import dbt, disclosure, gate, lake
 from warehouse.dictionary import load_dictionary
 from warehouse.errors import ReleaseError
 from warehouse.home import Home, Network
@@ -179,6 +179,7 @@ def start_build(home: Home, *, now: datetime) -> Build:
     (folder / "site").mkdir()
     lake.ensure_schema_parts(home)
     dbt.write_reference(folder / "work" / "reference", network)
+    disclosure.write_published(folder / "work" / "reference", *_published_release(home))
     home.cache.mkdir(parents=True, exist_ok=True)
     lake.point(dbt.build_link(home), folder)
     cached = dbt.cache_folder(home) / "partial_parse.msgpack"
@@ -186,6 +187,14 @@ def start_build(home: Home, *, now: datetime) -> Build:
         (folder / "target").mkdir()
         shutil.copyfile(cached, folder / "target" / cached.name)
     return Build(version, folder, now, dbt.environment_of(home, folder, version, network), inputs_sha256(home))
+
+
+def _published_release(home: Home) -> tuple[Path | None, dict[str, Any] | None]:
+    """Folder and manifest of the release that readers have now."""
+    if current_version(home) is None:
+        return None, None
+    folder = release_folder(home)
+    return folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 
 
 def _tier_files(build: Build) -> dict[str, Path]:
@@ -243,6 +252,14 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
     for name, path in files.items():
         wrong, counts[name] = gate.check_file(name, path, forbidden)
         problems += wrong
+    aggregates: dict[str, Any] = {}
+    if not problems:
+        problems, aggregates = disclosure.check_release(
+            files,
+            _published_release(home)[0],
+            small_count_maximum=int(build.environment["RANVIER_SMALL_COUNT_MAXIMUM"]),
+            rounding=int(build.environment["RANVIER_ROUNDING"]),
+        )
     network = home.network()
     manifest = {
         "version": build.version,
@@ -254,6 +271,7 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         "dbt_project_sha256": dbt.project_hash(),
         "small_count_maximum": int(build.environment["RANVIER_SMALL_COUNT_MAXIMUM"]),
         "rounding": int(build.environment["RANVIER_ROUNDING"]),
+        "aggregates": aggregates,
         "row_counts": counts,
         "files": {name: {"sha256": lake.sha256_file(path)} for name, path in files.items()},
         "sites": _site_states(home, network),
