@@ -93,7 +93,7 @@ def write_reference(folder: Path, network: Network) -> None:
 def project_hash() -> str:
     digest = hashlib.sha256(package_version("dbt-core").encode())
     for path in sorted(PROJECT.rglob("*")):
-        if path.is_file() and path.suffix in (".sql", ".yml"):
+        if path.is_file() and path.suffix in (".sql", ".yml", ".py"):
             digest.update(str(path.relative_to(PROJECT)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -23,7 +23,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse import dbt, gate, lake, projects
+from warehouse import dbt, disclosure, gate, lake, projects
 from warehouse.dictionary import load_dictionary
 from warehouse.errors import ReleaseError
 from warehouse.home import Home, Network
@@ -192,6 +192,7 @@ def start_build(home: Home, *, now: datetime) -> Build:
     projects.write_keys(home, folder / "work" / "reference" / "project_key.parquet", network, approved)
     if approved:
         (folder / "controlled").mkdir()
+    disclosure.write_published(folder / "work" / "reference", *_published_release(home))
     home.cache.mkdir(parents=True, exist_ok=True)
     lake.point(dbt.build_link(home), folder)
     cached = dbt.cache_folder(home) / "partial_parse.msgpack"
@@ -200,6 +201,14 @@ def start_build(home: Home, *, now: datetime) -> Build:
         shutil.copyfile(cached, folder / "target" / cached.name)
     environment = dbt.environment_of(home, folder, version, network, approved)
     return Build(version, folder, now, environment, inputs_sha256(home, now.date()))
+
+
+def _published_release(home: Home) -> tuple[Path | None, dict[str, Any] | None]:
+    """Folder and manifest of the release that readers have now."""
+    if current_version(home) is None:
+        return None, None
+    folder = release_folder(home)
+    return folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 
 
 def _tier_files(build: Build) -> dict[str, Path]:
@@ -270,6 +279,14 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         if not wrong and (is_project or name == "registered.duckdb"):
             wrong, anonymity[name] = gate.check_anonymity(name, path, policy)
         problems += wrong
+    aggregates: dict[str, Any] = {}
+    if not problems:
+        problems, aggregates = disclosure.check_release(
+            files,
+            _published_release(home)[0],
+            small_count_maximum=int(build.environment["RANVIER_SMALL_COUNT_MAXIMUM"]),
+            rounding=int(build.environment["RANVIER_ROUNDING"]),
+        )
     suppressed = gate.suppression(build.folder / "work" / "build.duckdb")
     for name, reached in anonymity.items():
         reached |= suppressed.get(name, {})
@@ -285,6 +302,7 @@ def finish_build(home: Home, build: Build) -> dict[str, Any]:
         "rounding": int(build.environment["RANVIER_ROUNDING"]),
         "policy_preset": policy.preset,
         "anonymity": anonymity,
+        "aggregates": aggregates,
         "row_counts": counts,
         "files": {name: {"sha256": lake.sha256_file(path)} for name, path in files.items()},
         "sites": _site_states(home, network),

@@ -1,6 +1,6 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
 with source as (
-    select * from {{ ref('mart_cohort_catalogue') }}
+    select * from {{ ref('core_published_cohort') }}
 )
 
 select
