@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.commands import HomeOption, out, query, release
+from orchestration.commands import HomeOption, out, policy, project, query, release, save_network
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home, Network, Site, find_home
 
@@ -25,15 +24,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="The data war
 site_app = typer.Typer(no_args_is_help=True, help="The sites of the network.")
 app.add_typer(site_app, name="site")
 app.add_typer(release.app, name="release")
+app.add_typer(policy.app, name="policy")
+app.add_typer(project.app, name="project")
 app.add_typer(query.app)
-
-
-def save_network(home: Home, network: Network) -> None:
-    """Write `network.yaml` anew; comments in it are lost, values are kept."""
-    from warehouse.lake import write_bytes
-
-    text = yaml.safe_dump(network.model_dump(exclude_defaults=True), sort_keys=False, allow_unicode=True)
-    write_bytes(home.network_file, text.encode())
 
 
 def make_home(home: Home, name: str) -> None:

@@ -347,6 +347,19 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
     return lines
 
 
+ANONYMITY_YAML = f"""# {NOTE}
+version: 2
+
+models:
+  - name: core_registered_subject
+    description: One row per subject who shares, with what k-anonymity leaves of it for the registered tier.
+    data_tests: [{{key: {{arguments: {{columns: [subject_key]}}}}}}]
+  - name: core_suppression
+    description: One row per file and column, how many cells k-anonymity emptied; the manifest reports it.
+    data_tests: [{{key: {{arguments: {{columns: [file, column_name]}}}}}}]
+"""
+
+
 def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
     """Path below the repository -> content, for every generated file."""
     files = {
@@ -365,6 +378,7 @@ def generated(dictionary: Dictionary, policy: Policy) -> dict[str, str]:
     files["dbt_project/models/marts/_marts.yml"] = "\n".join(marts) + "\n"
     files["dbt_project/models/core/anonymity/core_registered_subject.sql"] = _anonymous_subjects(policy, "registered")
     files["dbt_project/models/core/anonymity/core_suppression.sql"] = _suppression("registered")
+    files["dbt_project/models/core/anonymity/_anonymity.yml"] = ANONYMITY_YAML
     for tier in ("registered", "open"):
         lines = [f"# {NOTE}", "version: 2", "", "models:"]
         for table in policy.tiers[tier].values():

@@ -41,6 +41,8 @@ class_{{ j }} as materialized (
     where step is null
     {%- if shown %}
     group by {{ shown | join(', ') }}
+    {%- else %}
+    having count(*) > 0
     {%- endif %}
 ),
 

@@ -59,7 +59,7 @@ inner join project_key
     {%- endfor -%}
 create table {{ file }}.main.{{ name }} as
 select {{ held | join(', ') }}
-from steward.main.{{ source }} as source
+from {{ source_of_site_table(source) }} as source
     {%- if is_personal %}
 inner join (select * from project_person where is_kept) as person
     on source.subject_key = person.subject_key

@@ -34,6 +34,11 @@ P1,2015-02-03,true,true,true,
 P2,2015-02-03,true,true,true,2018-01-01
 P4,2015-02-03,true,true,false,
 """
+# With fewer than k subjects who share, `registered` would be empty: ten more a site, who show what P1 shows.
+for number in range(10, 20):
+    course = "SPMS" if number % 2 else "RRMS"
+    PATIENTS += f"P{number},Hale{number},Ida{number},F,1980-02-{number},2005-01-01,2006-01-01,{course}\n"
+    CONSENT += f"P{number},2015-02-03,true,true,true,\n"
 SHARED, UNSHARED = "P1", ("P2", "P3", "P4")
 
 
