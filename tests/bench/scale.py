@@ -1,8 +1,8 @@
-"""The warehouse at the size of a large network: `python -m tests.bench.scale [--visits 50000000] [--folder /tmp/scale]`.
+"""The warehouse at the size of a large network: `python -m tests.bench.scale [--visits 50000000] [--folder FOLDER]`.
 
-Generates a lake, builds every tier from it with the real dbt project, and times in the same run the bare DuckDB statements
-that such a build cannot do without, on the same Parquet. Prints times, peak memory and the ratio. Not here: the data
-(`scale_lake`), results (`docs/benchmarks.md`). The whole size needs about 25 GB of disk.
+Generates a lake, builds every tier from it with the real dbt project, and times in the same run the bare DuckDB
+statements that such a build cannot do without, on the same Parquet. Prints times, peak memory and the ratio. Not here:
+the data (`scale_lake`), results (`docs/benchmarks.md`). The whole size needs about 25 GB of disk.
 """
 
 from __future__ import annotations
