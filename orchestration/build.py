@@ -13,6 +13,7 @@ import dagster as dg
 
 from orchestration.defs.release.assets import dbt_tables, published_release, site_reports
 from orchestration.defs.release.jobs import release_job
+from orchestration.defs.release.publish import publish_release_job
 from orchestration.defs.release.sensors import after_sites_sensor
 from orchestration.defs.resources import Workplace
 from orchestration.defs.site.assets import ASSETS
@@ -39,7 +40,7 @@ def build_defs(*, home: Home | None = None, resource_overrides: Mapping[str, Any
     return dg.Definitions(
         assets=[*ASSETS, *models, published_release(keys), site_reports],
         asset_checks=CHECKS,
-        jobs=[site_job, release_job],
+        jobs=[site_job, release_job, publish_release_job],
         sensors=[landing_sensor, after_sites_sensor],
         resources={"workplace": Workplace(), **(resource_overrides or {})},
     )

@@ -46,6 +46,8 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
             raise HomeError(f"{home.root} is not empty; choose another with --home, or replace a demo with --fresh")
         if not (home.root / "truth.json").exists():
             raise HomeError(f"{home.root} is not a demo's home and is left alone; choose another with --home")
+        for old in releases.list_releases(home):  # read-only, so that nothing but this removes them
+            releases.destroy(home.releases / old)
         shutil.rmtree(home.root)
     start = time.monotonic()
     cli.make_home(home, "Demo network")

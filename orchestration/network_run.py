@@ -149,6 +149,9 @@ def run_network(
             progress.display.remove_task(task)
         elif release and steps.sites_without_report(home):
             outcome.runs.append(headless.run_reports(home, instance))
+    waiting = releases.waiting_version(home)
+    if release and waiting:
+        console.print(f"Release {waiting} is built and waits; publish it with: ranvier release publish {waiting}")
     for site in outcome.unfinished:
         console.print(f"{site}: a delivery is still changing and was left for the next run.")
     return outcome

@@ -21,7 +21,7 @@ from qa import findings as finding_store
 from qa import images, variables
 from qa.model import Finding
 from qa.reports import is_told, render_report, write_mail
-from warehouse import acceptance, lake, releases
+from warehouse import acceptance, lake, releases, retention
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home
 from warehouse.work import Mapper, Progress, serial, silent
@@ -203,8 +203,10 @@ def start_release(home: Home) -> releases.Build:
     return releases.start_build(home, now=utc_now())
 
 
-def publish_release(home: Home, build: releases.Build) -> str:
-    """Pass the build through the gate and make it the current release. Returns its version.
+def publish_release(home: Home, build: releases.Build) -> bool:
+    """Pass the build through the gate and make it the current release, unless publishing is manual.
+
+    What is more than the home keeps is removed then. Returns whether it was published.
 
     Raises
     ------
@@ -212,8 +214,13 @@ def publish_release(home: Home, build: releases.Build) -> str:
         The gate found something wrong; the current release stays.
     """
     releases.finish_build(home, build)
-    releases.publish(home, build.version)
-    return build.version
+    settings = home.network().releases
+    if settings.publish == "manual":
+        return False
+    releases.publish(home, build.version, reason="publishing is automatic")
+    if settings.keep is not None:
+        retention.prune(home)
+    return True
 
 
 def sites_without_report(home: Home) -> list[str]:

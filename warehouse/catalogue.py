@@ -209,13 +209,18 @@ def _staging(entity: Entity) -> str:
 def _core(entity: Entity) -> str:
     key = ", ".join(["subject_key", *entity.key])
     return (
-        f"{{# {NOTE} #}}\n"
-        f"with staged as (\n    select * from {{{{ ref('stg_registry__{entity.name}') }}}}\n)\n\n"
-        "select * exclude (is_refused)\nfrom staged\nwhere not is_refused\n    and subject_key is not null\n"
-        f"qualify row_number() over (\n    partition by {key}\n    "
-        "order by sequence_number desc, source_row desc, row_key"
-        "\n"
-        ") = 1\n"
+        f"{{# {NOTE}\n   A key that stands once needs no choice: keys are counted by their hash, and only rows whose"
+        " hash stands twice are\n   sorted. A view, because writing the rows costs more than choosing them again. #}\n"
+        "with staged as not materialized (\n"
+        f"    select * exclude (is_refused)\n    from {{{{ ref('stg_registry__{entity.name}') }}}}\n"
+        "    where not is_refused\n        and subject_key is not null\n),\n\n"
+        f"repeated as (\n    select hash({key}) as key_hash\n    from staged\n    group by 1\n"
+        "    having count(*) > 1\n)\n\n"
+        f"select staged.*\nfrom staged\nanti join repeated\n    on hash({key}) = repeated.key_hash\n"
+        "union all\n(\n    select staged.*\n    from staged\n    semi join repeated\n"
+        f"        on hash({key}) = repeated.key_hash\n"
+        f"    qualify row_number() over (\n        partition by {key}\n        "
+        "order by sequence_number desc, source_row desc, row_key\n    ) = 1\n)\n"
     )
 
 

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -52,6 +52,48 @@ class Imaging(BaseModel):
     """Local worker processes. A brain mask takes about 2 GB, and one is made at a time (see `qa.imaging.mask`)."""
 
 
+class Creator(BaseModel):
+    """Somebody who is named as an author of a release."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1)
+    """`Family, Given` of a person, or the name of an organisation."""
+    orcid: str | None = Field(default=None, pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")
+    is_person: bool = True
+
+
+class Citation(BaseModel):
+    """How releases are cited; see `warehouse.citation`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str | None = None
+    creators: list[Creator] = []
+    """The network itself where nobody is named."""
+    publisher: str | None = None
+    """The network's name without one."""
+    licence: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.+-]+$")
+    """SPDX identifier, such as CC-BY-4.0."""
+    licence_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    terms: str | None = None
+    """Conditions of use in words."""
+    doi: str | None = Field(default=None, pattern=r"^10\.\d{4,9}/\S+$")
+    """Only one that was registered; none is made up."""
+    description: str | None = None
+
+
+class ReleaseSettings(BaseModel):
+    """What happens to releases."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    publish: Literal["automatic", "manual"] = "automatic"
+    """Whether a release that passed the gate becomes the current one by itself or by `ranvier release publish`."""
+    keep: int | None = Field(default=None, ge=1)
+    """How many releases are kept; all without it. The current one is always kept."""
+
+
 class Network(BaseModel):
     """What `network.yaml` holds. It never holds a secret."""
 
@@ -66,6 +108,8 @@ class Network(BaseModel):
     imaging: Imaging = Imaging()
     thresholds: dict[str, Any] = {}
     """Overrides of `qa/imaging/thresholds.yaml`, by threshold name."""
+    releases: ReleaseSettings = ReleaseSettings()
+    citation: Citation = Citation()
     policy: dict[str, Any] = {}
     """Overrides of `warehouse/policy/*.yaml`."""
 

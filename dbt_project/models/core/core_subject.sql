@@ -7,26 +7,26 @@ consent as (
 ),
 
 mentions as (
-    select subject_key, site_code, delivery_key, sequence_number, 1 as preference
+    select distinct subject_key, site_code, delivery_key, sequence_number, 1 as preference
     from patient
     union all
-    select subject_key, site_code, delivery_key, sequence_number, 2
+    select distinct subject_key, site_code, delivery_key, sequence_number, 2
     from {{ ref('core_visit') }}
     union all
-    select subject_key, site_code, delivery_key, sequence_number, 2
+    select distinct subject_key, site_code, delivery_key, sequence_number, 2
     from {{ ref('core_relapse') }}
     union all
-    select subject_key, site_code, delivery_key, sequence_number, 2
+    select distinct subject_key, site_code, delivery_key, sequence_number, 2
     from {{ ref('core_treatment') }}
     union all
-    select subject_key, site_code, delivery_key, sequence_number, 2
+    select distinct subject_key, site_code, delivery_key, sequence_number, 2
     from {{ ref('core_mri_session') }}
     union all
-    select subject_key, site_code, delivery_key, sequence_number, 3
+    select distinct subject_key, site_code, delivery_key, sequence_number, 3
     from {{ ref('stg_imaging__series') }}
     where subject_key != 'unknown'
     union all
-    select subject_key, site_code, delivery_key, sequence_number, 4
+    select distinct subject_key, site_code, delivery_key, sequence_number, 4
     from {{ ref('stg_registry__consent') }}
     where subject_key is not null
 ),

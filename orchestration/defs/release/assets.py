@@ -84,8 +84,12 @@ def published_release(upstream: list[dg.AssetKey]) -> dg.AssetsDefinition:
         build = _builds.pop(context.run_id, None)
         if build is None:
             raise ReleaseError("A release is built and published in one run; launch the whole release job again")
-        version = steps.publish_release(workplace.home, build)
-        return dg.MaterializeResult(metadata={"release_version": version})
+        is_published = steps.publish_release(workplace.home, build)
+        if not is_published:
+            context.log.info(
+                f"{build.version} waits: publish it with the publish_release job or ranvier release publish"
+            )
+        return dg.MaterializeResult(metadata={"release_version": build.version, "is_published": is_published})
 
     return publish
 
@@ -95,7 +99,8 @@ def site_reports(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.
     """One report and one mail per site on the published release."""
     version = releases.current_version(workplace.home)
     if version is None:
-        raise ReleaseError("There is no release to report on; publish one with: ranvier run")
+        context.log.info("No release is published yet, so there is nothing to report on.")
+        return dg.MaterializeResult(metadata={"reports": 0})
     done = steps.report_sites(workplace.home, version, workplace.tools.progress)
     for site, reason in done.failed.items():
         context.log.warning(f"{site} has no report: {reason}")

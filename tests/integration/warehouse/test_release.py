@@ -31,8 +31,10 @@ def files(made: Lake) -> dict[str, Path]:
     return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
 
 
-def test_release_holds_nothing_but_tier_files_and_manifest(released: Lake) -> None:
+def test_release_holds_nothing_but_tier_files_manifest_and_citation(released: Lake) -> None:
     assert sorted(files(released)) == [
+        "CITATION.cff",
+        "datacite.json",
         "manifest.json",
         "open.duckdb",
         "registered.duckdb",
