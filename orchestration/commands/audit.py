@@ -49,7 +49,7 @@ def verify(
             out.print(f"The log is whole: {verdict.records} records.")
         else:
             out.print(
-                f"The log was changed or cut ({len(verdict.problems)} problems). Keep a copy of the audit folder as it is,"
+                f"The log was changed or cut ({len(verdict.problems)} problems). Keep a copy of the audit folder,"
                 " and compare it with your last backup.",
                 soft_wrap=True,
             )
