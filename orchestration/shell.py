@@ -70,7 +70,7 @@ class SqlCompleter(Completer):
             return
         word = document.get_word_before_cursor(pattern=re.compile(r"\w+"))
         for text, kind in self._offers(before, document.text, word):
-            if text.startswith(word.lower()) and text != word.lower():
+            if text.startswith(word.lower()) and (text != word.lower()):
                 yield Completion(text, start_position=-len(word), display_meta=kind)
 
     def _offers(self, before: str, text: str, word: str) -> Iterator[tuple[str, str]]:
