@@ -1,146 +1,128 @@
-"""Who asked what: an append-only, hash-chained log without the values that were asked about.
+"""Who asked what: the log of every question, without the values that were asked about.
 
-Here: writing and verifying `<home>/audit/queries.jsonl`, and replacing literals. Not here: deciding what is allowed
-(`warehouse.gateway`).
+Here: what is written of a question, and reading it again. Not here: how the log keeps its records from being changed
+(`warehouse.chain`), deciding what is allowed (`warehouse.gateway`), what is kept of a statement
+(`warehouse.placeholders`).
+
+A question is two records: one on disk before any row of its answer is seen, and one with rows, seconds and outcome at
+its end. A question whose asker was killed keeps its first record, and reads as `unfinished`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
 import re
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+import secrets
+import time
+from typing import Any, Literal
 
-from warehouse.errors import RanvierError
+from warehouse import chain
+from warehouse.chain import Verdict
 from warehouse.home import Home
+from warehouse.placeholders import without_literals
 
-FIRST = "0" * 64
+__all__ = ["Question", "Verdict", "append", "ask", "entries", "names", "verify", "without_literals"]
 
-LITERAL = re.compile(
-    r"""
-      (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
-    | (?P<dollar>\$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|\Z))
-    | (?P<string>'(?:[^']|'')*(?:'|\Z))
-    | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
-    | (?P<word>[^\W\d]\w*)
-    | (?P<number>\.?\d[\w.]*)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-
-def without_literals(sql: str, known: frozenset[str] = frozenset()) -> str:
-    """The statement with every value replaced by `?`.
-
-    Parameters
-    ----------
-    known
-        Table and column names, in lower case. A quoted name that is none of them may be a value in the wrong quotes, so
-        it is replaced too. A bare word that carries a digit and is not known may be a key or a record number: likewise.
-    """
-
-    def replaced(match: re.Match[str]) -> str:
-        text = match.group(0)
-        if match.group("comment"):
-            return " "
-        if match.group("quoted"):
-            return text if text[1:-1].lower() in known else "?"
-        if match.group("word"):
-            return "?" if any(c.isdigit() for c in text) and text.lower() not in known else text
-        return "?"
-
-    return " ".join(LITERAL.sub(replaced, sql).split())
-
-
-def _path(home: Home) -> Path:
-    return home.audit / "queries.jsonl"
-
-
-def _digest(record: dict[str, Any]) -> str:
-    body = {name: value for name, value in record.items() if name != "hash"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+LONGEST_STATEMENT = 8000
+"""Characters of a statement that the log keeps."""
+FIELDS = ("user", "tier", "site", "project", "release", "statement")
+End = Literal["answered", "refused", "abandoned", "no release"]
+"""How a question ended: all rows given; a sentence given instead; the asker had seen enough; no such release."""
 
 
 def append(home: Home, entry: dict[str, Any]) -> None:
-    """Add one entry to the chain; on disk when this returns.
+    """Add one record to the log; on disk when this returns.
 
     Raises
     ------
     RanvierError
-        The log cannot be written, or its last line is damaged; nothing may be answered then.
+        The log cannot be written; nothing may be answered then.
     """
-    path = _path(home)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise RanvierError(
-            "The audit log cannot be written, so no query is answered; check the audit folder"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        last = _last_record(handle)
-        record = {
-            "number": last["number"] + 1 if last else 1,
-            "asked_datetime": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            **entry,
-            "previous": last["hash"] if last else FIRST,
-        }
-        record["hash"] = _digest(record)
-        os.write(
-            handle,
-            (json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n").encode(),
+    chain.append(home.audit, entry)
+
+
+def verify(home: Home, anchor: str | None = None) -> Verdict:
+    """Follow the log from its first byte to its last; `anchor` is one that was kept elsewhere.
+
+    Raises
+    ------
+    RanvierError
+        The log cannot be read, or `anchor` is none.
+    """
+    return chain.verify(home.audit, anchor)
+
+
+class Question:
+    """One question, from its first record to its last."""
+
+    def __init__(self, home: Home, key: str) -> None:
+        self._home = home
+        self._start = time.monotonic()
+        self.key = key
+        self.is_open = True
+
+    def end(self, outcome: End, rows: int = 0) -> None:
+        """Write how it ended; the first call counts. Raises RanvierError when the log cannot be written."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        append(
+            self._home,
+            {
+                "query_key": self.key,
+                "outcome": outcome,
+                "rows": rows,
+                "seconds": round(time.monotonic() - self._start, 3),
+            },
         )
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
-def _last_record(handle: int) -> dict[str, Any] | None:
-    size = os.fstat(handle).st_size
-    if size == 0:
-        return None
-    # The statement is cut at 8 kB, so one record fits; read from the end, as the log only grows.
-    block = os.pread(handle, 65536, max(0, size - 65536))
-    try:
-        record: dict[str, Any] = json.loads(block.rstrip(b"\n").rsplit(b"\n", 1)[-1])
-        if not block.endswith(b"\n") or not {"number", "hash"} <= set(record):
-            raise ValueError("not a whole record")
-    except ValueError as error:
-        raise RanvierError(
-            "The last line of the audit log is damaged, so no query is answered; keep a copy of"
-            " audit/queries.jsonl, remove its last line and try again"
-        ) from error
-    return record
+def ask(home: Home, entry: dict[str, Any], sql: str, known: frozenset[str]) -> Question:
+    """Write down that a question is asked, before anything of its answer is seen.
 
+    Parameters
+    ----------
+    entry
+        `user`, `tier`, `site`, `project` and `release`.
+    known
+        Names of tables and columns, in lower case: what may be kept of the statement.
 
-def verify(home: Home) -> list[str]:
-    """What is wrong with the chain, in words; empty when every record follows from the one before."""
-    path = _path(home)
-    if not path.exists():
-        return []
-    problems = []
-    previous, number = FIRST, 0
-    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            problems.append(f"line {line_number} is not a record")
-            continue
-        number += 1
-        if record.get("number") != number or record.get("previous") != previous:
-            problems.append(f"line {line_number} does not follow the one before it")
-        if record.get("hash") != _digest(record):
-            problems.append(f"line {line_number} was changed")
-        previous, number = record.get("hash", ""), record.get("number", number)
-    return problems
+    Raises
+    ------
+    RanvierError
+        The log cannot be written; nothing may be answered then.
+    """
+    key = secrets.token_hex(8)
+    statement = without_literals(sql, known)[:LONGEST_STATEMENT]
+    append(home, {"query_key": key, "outcome": "asked", **entry, "statement": statement})
+    return Question(home, key)
 
 
 def entries(home: Home) -> list[dict[str, Any]]:
-    """All records, oldest first."""
-    path = _path(home)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    """Every question, oldest first, with how it ended.
+
+    `outcome` is `unfinished` where the end was never written: the asker was killed, or is still being answered. Records
+    that are damaged are `verify`'s to report.
+    """
+    asked: dict[Any, dict[str, Any]] = {}
+    for record in chain.records(home.audit):
+        if "outcome" not in record:
+            continue
+        key = record.get("query_key", record["number"])
+        seen = asked.setdefault(
+            key,
+            {
+                "number": record["number"],
+                "asked_datetime": record["written_datetime"],
+                **{name: record.get(name) for name in FIELDS},
+                "rows": None,
+                "seconds": None,
+            },
+        )
+        seen["outcome"] = "unfinished" if record["outcome"] == "asked" else record["outcome"]
+        seen |= {name: record[name] for name in ("rows", "seconds") if record.get(name) is not None}
+    return list(asked.values())
+
+
+def names(entry: dict[str, Any], name: str) -> bool:
+    """Whether a question's statement names a table or column."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", entry["statement"] or "", re.IGNORECASE) is not None

@@ -23,11 +23,10 @@ from warehouse import audit, releases
 from warehouse.errors import QueryRefused, RanvierError, ReleaseError
 from warehouse.gateway_process import MEMORY
 from warehouse.home import SITE_CODE, Home
+from warehouse.statement import refuse_by_size
 
 Tier = Literal["open", "registered", "steward", "site", "controlled"]
 SECONDS = 60.0
-LONGEST = 100_000
-"""Characters of a statement."""
 
 
 class Answer:
@@ -37,8 +36,10 @@ class Answer:
     to its end, so that its process goes away.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: Any, seconds: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], reader: Any, seconds: float, question: audit.Question) -> None:
         self._process = process
+        self._question = question
+        self._given = 0
         self._reader = reader
         self._seconds = seconds
         self._table: pa.Table | None = None
@@ -54,17 +55,22 @@ class Answer:
             The query ran out of time or memory, or failed on a value, part of the way.
         """
         try:
-            yield from self._reader
+            for batch in self._reader:
+                self._given += batch.num_rows
+                yield batch
+            # The process ends by itself; how it ended says whether that was all.
+            if self._wait():
+                raise self._failure()
+            self._question.end("answered", self._given)
         except (pa.ArrowInvalid, OSError):
             raise self._failure() from None
         finally:
             self.close()
-        if self._process.returncode:
-            raise self._failure()
 
     def _failure(self) -> QueryRefused:
         stderr = self._process.stderr
         text = stderr.read().decode(errors="replace").strip() if stderr and not stderr.closed else ""
+        self._question.end("refused", self._given)
         return QueryRefused(text or f"The query was stopped; it may take {self._seconds:g} s and {MEMORY} of memory")
 
     def table(self) -> pa.Table:
@@ -83,11 +89,15 @@ class Answer:
         """End the process, whether or not all rows were read."""
         if self._process.stdout:
             self._process.stdout.close()
+        self._wait()
+        self._question.end("abandoned", self._given)
+
+    def _wait(self) -> int:
         try:
-            self._process.wait(timeout=5)
+            return self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            return self._process.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -173,37 +183,29 @@ def query(
         "project": project,
         "release": release,
     }
-    known: frozenset[str] = frozenset()
+    question: audit.Question | None = None
     process = None
     try:
         path = tier_file(home, tier, site=site, project=project, release=release)
         # The version that is answered from, should `current` move on meanwhile.
-        entry["release"] = path.parent.name if site is None else path.parent.parent.name
+        entry["release"] = path.parent.name if path.parent.parent == home.releases else path.parent.parent.name
         process = _start(path, sql, seconds)
-        head = _read_head(process, seconds)
-        known = frozenset(head["names"])
+        names = frozenset(_read_line(process, seconds)["names"])
+        question = audit.ask(home, entry, sql, names)
+        head = _read_line(process, seconds)
         if head["refusal"]:
             raise QueryRefused(head["refusal"])
-        answer = Answer(process, pa.ipc.open_stream(process.stdout), seconds)
-    except (QueryRefused, ReleaseError) as error:
+        return Answer(process, pa.ipc.open_stream(process.stdout), seconds, question)
+    except (QueryRefused, ReleaseError, pa.ArrowInvalid) as error:
         _end(process)
-        outcome = "refused" if isinstance(error, QueryRefused) else "no release"
-        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": outcome})
+        question = question or audit.ask(home, entry, sql, frozenset())
+        question.end("no release" if isinstance(error, ReleaseError) else "refused")
+        if isinstance(error, pa.ArrowInvalid):
+            raise QueryRefused(f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory") from None
         raise
-    except pa.ArrowInvalid:
-        _end(process)
-        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": "refused"})
-        raise QueryRefused(f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory") from None
-    try:
-        audit.append(home, entry | {"statement": _logged(sql, known), "outcome": "answered"})
-    except RanvierError:
+    except RanvierError:  # the log cannot be written, so nothing is answered
         _end(process)
         raise
-    return answer
-
-
-def _logged(sql: str, known: frozenset[str]) -> str:
-    return audit.without_literals(sql[:LONGEST], known)[:8000]
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:
@@ -213,8 +215,7 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
 
 
 def _start(path: Path, sql: str, seconds: float) -> subprocess.Popen[bytes]:
-    if len(sql) > LONGEST:
-        raise QueryRefused(f"The statement is longer than {LONGEST} characters")
+    refuse_by_size(sql)
     root = str(Path(__file__).parent.parent)
     # Nothing of our environment is handed on: it may hold the secret behind the pseudonyms.
     environment = {
@@ -240,7 +241,7 @@ def _start(path: Path, sql: str, seconds: float) -> subprocess.Popen[bytes]:
     return process
 
 
-def _read_head(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
+def _read_line(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
     assert process.stdout is not None
     # The process interrupts itself in time; this is for one that no longer listens.
     timer = threading.Timer(seconds + 15, process.kill)
