@@ -1,7 +1,7 @@
 """Who may ask which tier, and the tokens they show for it.
 
-Here: grants and tokens in `<home>/access/users.json` (0600, atomic, one writer at a time), and the check of a token. Not
-here: what a tier holds (`warehouse.policy`), projects themselves, how a token travels (`warehouse.serve`).
+Here: grants and tokens in `<home>/access/users.json` (0600, atomic, one writer at a time), and the check of a token.
+Not here: what a tier holds (`warehouse.policy`), projects themselves, how a token travels (`warehouse.serve`).
 """
 
 from __future__ import annotations
