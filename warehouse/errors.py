@@ -25,9 +25,7 @@ class ReleaseError(RanvierError):
 
 
 class QueryRefused(RanvierError):
-    """A query asks for something its tier does not allow. `names` are the tier's own, which the audit log may keep."""
-
-    names: frozenset[str] = frozenset()
+    """A query asks for something its tier does not allow."""
 
 
 class AccessError(RanvierError):

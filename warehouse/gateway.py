@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -22,13 +22,12 @@ import pyarrow as pa
 from warehouse import audit, releases
 from warehouse.errors import QueryBusy, QueryRefused, RanvierError, ReleaseError
 from warehouse.home import SITE_CODE, Home
+from warehouse.statement import refuse_by_size
 from warehouse.users import PROJECT
 from warehouse.workers import GRACE_SECONDS, STOP_SECONDS, Pool, Stop, Worker, WorkerGone, killed_sentence
 
 Tier = Literal["open", "registered", "steward", "site", "controlled"]
 SECONDS = 60.0
-LONGEST = 100_000
-"""Characters of a statement."""
 
 
 class Answer:
@@ -43,7 +42,7 @@ class Answer:
         worker: Worker,
         first: tuple[bytes, bytes],
         seconds: float,
-        done: Callable[[int | None, str | None, bool], None],
+        done: Callable[[audit.Outcome, int, bool], None],
     ) -> None:
         self._worker = worker
         self._seconds = seconds
@@ -59,8 +58,7 @@ class Answer:
         if first[0] == b"w":  # everything is here: another query may have the process
             with contextlib.suppress(WorkerGone):
                 self._end = worker.frame(seconds + GRACE_SECONDS)
-                end = json.loads(self._end[1])
-                self._finish(end["rows"], end["error"], not end["last"])
+                self._finish_by(self._end[1])
 
     def stream(self) -> Iterator[bytes]:
         """The answer as an Arrow stream, piece by piece.
@@ -74,17 +72,15 @@ class Answer:
         try:
             while True:
                 if kind == b"e":
-                    end = json.loads(content)
-                    self._finish(end["rows"], end["error"], not end["last"])
-                    if end["error"]:
-                        raise QueryRefused(end["error"])
+                    self._finish_by(content)
+                    if error := json.loads(content)["error"]:
+                        raise QueryRefused(error)
                     return
                 yield content
                 kind, content = self._end or self._worker.frame(self._seconds + GRACE_SECONDS)
         except WorkerGone:
-            error = killed_sentence(self._seconds)
-            self._finish(None, error, False)
-            raise QueryRefused(error) from None
+            self._finish("refused", 0, False)
+            raise QueryRefused(killed_sentence(self._seconds)) from None
         finally:
             self.close()
 
@@ -110,10 +106,14 @@ class Answer:
         table = self.table()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
 
-    def _finish(self, rows: int | None, error: str | None, is_well: bool) -> None:
+    def _finish_by(self, content: bytes, outcome: audit.Outcome = "answered") -> None:
+        end = json.loads(content)
+        self._finish("refused" if end["error"] else outcome, end["rows"], not end["last"])
+
+    def _finish(self, outcome: audit.Outcome, rows: int, is_well: bool) -> None:
         if self._is_open:
             self._is_open = False
-            self._done(rows, error, is_well)
+            self._done(outcome, rows, is_well)
 
     def close(self) -> None:
         """Let go of the process, whether or not all rows were read; a query that still runs is stopped."""
@@ -125,9 +125,9 @@ class Answer:
             while (frame := self._worker.frame(max(0.0, end - time.monotonic())))[0] != b"e":
                 pass
             last = json.loads(frame[1])
-            self._finish(last["rows"], "stopped by its asker", not last["last"])
+            self._finish("abandoned", last["rows"], not last["last"])
         except WorkerGone:
-            self._finish(None, "stopped by its asker", False)
+            self._finish("abandoned", 0, False)
 
     def __enter__(self) -> Self:
         return self
@@ -271,9 +271,8 @@ def query(
         "project": project,
         "release": release,
     }
-    begun = time.monotonic()
+    question: audit.Question | None = None
     worker: Worker | None = None
-    known: frozenset[str] = frozenset()
 
     def let_go(is_well: bool) -> None:
         if stop:
@@ -283,72 +282,39 @@ def query(
         elif worker:
             worker.end()
 
-    def record(**more: Any) -> None:
-        statement = audit.without_literals(sql[:LONGEST], known)[:8000]
-        audit.append(home, entry | {"statement": statement, "seconds": round(time.monotonic() - begun, 4)} | more)
-
     try:
-        if len(sql) > LONGEST:
-            raise QueryRefused(f"The statement is longer than {LONGEST} characters")
+        refuse_by_size(sql)
         path = tier_file(home, tier, site=site, project=project, release=release)
         # The version that is answered from, should `current` move on meanwhile.
         entry["release"] = path.relative_to(home.releases).parts[0]
-        worker, first = _ask(path, pool, stop, sql, seconds, limit, most_rows)
-        known = worker.names
-    except (QueryRefused, ReleaseError, QueryBusy) as error:
-        known = getattr(error, "names", known)
-        outcome = {QueryRefused: "refused", ReleaseError: "no release", QueryBusy: "busy"}[type(error)]
-        record(outcome=outcome)
-        raise
-    query_key = secrets.token_hex(8)
-    is_whole = first[0] == b"w"
-    try:
-        # On disk before a row leaves. A short answer is complete here; of a long one the end is a record of its own.
-        rows = pa.ipc.open_stream(first[1]).read_all().num_rows if is_whole else None
-        record(outcome="answered", query_key=query_key, rows=rows)
-    except RanvierError:
-        let_go(False)
-        raise
-
-    def done(rows: int | None, error: str | None, is_well: bool) -> None:
-        let_go(is_well)
-        if not is_whole:
-            record(outcome="stopped" if error else "finished", query_key=query_key, rows=rows)
-
-    answer = Answer(worker, first, seconds, done)
-    answer.release = entry["release"]
-    return answer
-
-
-def _ask(
-    path: Path,
-    pool: Pool | None,
-    stop: Stop | None,
-    sql: str,
-    seconds: float,
-    limit: int | None,
-    most_rows: int | None,
-) -> tuple[Worker, tuple[bytes, bytes]]:
-    """A worker and the first frame of its answer; a refusal has given the worker back and carries its names."""
-    worker = pool.take(path, stop) if pool else Worker(path)
-    is_well = False
-    try:
+        worker = pool.take(path, stop) if pool else Worker(path)
+        question = audit.ask(home, entry, sql, worker.names)
         worker.ask(sql, seconds, limit, most_rows)
         if stop:
             stop.acts_on(worker.stop)
         first = worker.frame(seconds + GRACE_SECONDS)
-        if first[0] != b"r":
-            return worker, first
-        refusal = json.loads(first[1])
-        is_well = not refusal["last"]
-        error = QueryRefused(refusal["refusal"])
+        if first[0] == b"r":
+            refusal = json.loads(first[1])
+            let_go(not refusal["last"])
+            worker = None
+            raise QueryRefused(refusal["refusal"])
     except WorkerGone:
-        error = QueryRefused(killed_sentence(seconds))
-    if stop:
-        stop.acts_on(None)
-    if pool:
-        pool.give_back(worker, is_well=is_well)
-    else:
-        worker.end()
-    error.names = worker.names
-    raise error
+        let_go(False)
+        assert question is not None
+        question.end("refused")
+        raise QueryRefused(killed_sentence(seconds)) from None
+    except (QueryRefused, ReleaseError, QueryBusy) as error:
+        question = question or audit.ask(home, entry, sql, frozenset())
+        question.end("no release" if isinstance(error, ReleaseError) else "refused")
+        raise
+    except RanvierError:  # the log cannot be written, so nothing is answered
+        let_go(False)
+        raise
+
+    def done(asked: audit.Question, outcome: audit.Outcome, rows: int, is_well: bool) -> None:
+        let_go(is_well)
+        asked.end(outcome, rows)
+
+    answer = Answer(worker, first, seconds, partial(done, question))
+    answer.release = entry["release"]
+    return answer

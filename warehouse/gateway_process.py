@@ -1,8 +1,9 @@
 """The process that answers the queries on one tier's file, one at a time.
 
-Here: a connection that can reach nothing but that file, its limits, errors in words, and the frames in which answers
-leave. Not here: who may ask, and the audit (`warehouse.gateway`); which statements are answered
-(`warehouse.select_only`); starting and ending this process (`warehouse.workers`).
+Here: a connection that can reach nothing but that file, its time, and the frames in which answers leave. Not here: who
+may ask, and the audit (`warehouse.gateway`); what the process may use of the machine (`warehouse.confinement`); which
+statements are answered and what is said of the others (`warehouse.statement`); starting and ending this process
+(`warehouse.workers`).
 
 Requests come on standard input, one JSON line each: `{"sql", "seconds", "limit", "most_rows"}`, or `{"stop": true}` for
 the query that runs. Answers go to standard output in frames: one byte for the kind, four for the length, the content.
@@ -19,11 +20,9 @@ the query that runs. Answers go to standard output in frames: one byte for the k
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import queue
-import re
 import struct
 import sys
 import threading
@@ -37,35 +36,11 @@ import pyarrow as pa
 
 from warehouse.confinement import allow_processor
 from warehouse.errors import QueryRefused
-from warehouse.select_only import check
+from warehouse.statement import Names, bounded, run, sentence
 
 MEMORY = "1GB"
-BATCH_ROWS = 10_000
 TICK = 0.05
 """Seconds between looks at the clock while a query runs."""
-
-
-def _explained(error: duckdb.Error, columns: dict[str, set[str]]) -> str:
-    """A DuckDB error in one sentence, with the nearest column where a name is wrong."""
-    if isinstance(error, duckdb.InterruptException):
-        return "The query took too long and was stopped; ask for less at once"
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return f"The query needs more than {MEMORY} of memory; ask for less at once"
-    text = str(error).splitlines()[0]
-    text = re.sub(r"^\w[\w ]* Error: ", "", text)
-    missing = re.search(
-        r'column "?([^"\s]+)"? (?:not found|that)|have a column named "?([^"\s]+?)"?(?:$|\s|!)',
-        text,
-    )
-    if missing is None:
-        return text[:300]
-    name = (missing.group(1) or missing.group(2)).split(".")[-1]
-    everywhere = sorted({column for held in columns.values() for column in held})
-    near = difflib.get_close_matches(name.lower(), everywhere, n=1, cutoff=0.5)
-    if not near:
-        return f"No table of the query has a column {name!r}; see: describe TABLE"
-    where = ", ".join(sorted(table for table, held in columns.items() if near[0] in held))
-    return f"No table of the query has a column {name!r}; did you mean {near[0]} (in {where})?"
 
 
 def _connect(path: str) -> duckdb.DuckDBPyConnection:
@@ -91,16 +66,6 @@ def _connect(path: str) -> duckdb.DuckDBPyConnection:
     ):
         db.execute(setting)
     return db
-
-
-def _sentence(error: BaseException, columns: dict[str, set[str]]) -> str:
-    if isinstance(error, duckdb.Error):
-        return _explained(error, columns)
-    if isinstance(error, RecursionError):
-        return "The statement is nested too deeply"
-    if "nterrupt" in str(error):
-        return "The query took too long and was stopped; ask for less at once"
-    return f"The query was stopped; it may use {MEMORY} of memory; ask for less at once"
 
 
 def unique(names: list[str]) -> list[str]:
@@ -138,9 +103,7 @@ class Server:
             " (select table_name from duckdb_tables() where not internal) order by table_name, column_index"
         ).fetchall():
             self.columns.setdefault(table, []).append((column, kind))
-        self._held = {table: {name for name, _ in held} for table, held in self.columns.items()}
-        views = self._db.execute("select view_name from duckdb_views()").fetchall()
-        self._catalogue = {row[0].lower() for row in views}
+        self._names = Names.read(self._db)
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._running = threading.Event()
         self._stopped = False
@@ -199,13 +162,12 @@ class Server:
         error: str | None = None
         try:
             with self._counted():
-                row = cursor.execute("select json_serialize_sql(?::varchar)", [sql]).fetchone()
-                check(json.loads(row[0]) if row else {"error": True}, set(self._held), self._catalogue)
-                reader = cursor.execute(sql).to_arrow_reader(BATCH_ROWS)
+                reader = run(cursor, sql, self._names)
                 schema = pa.schema(
                     [field.with_name(n) for field, n in zip(reader.schema, unique(reader.schema.names), strict=True)]
                 )
-                batch = next(reader, None)
+                batches = bounded(iter(reader))
+                batch = next(batches, None)
             stream = _Stream(schema)
             while batch is not None:
                 batch = batch.slice(0, None if limit is None else limit - rows)
@@ -216,7 +178,7 @@ class Server:
                 if limit is not None and rows >= limit:
                     break
                 with self._counted():
-                    batch = next(reader, None)
+                    batch = next(batches, None)
                 if batch is not None:
                     has_begun = True
                     send(self._out, b"a", stream.taken())
@@ -224,11 +186,9 @@ class Server:
             send(self._out, b"a" if has_begun else b"w", stream.taken())
         except BrokenPipeError:
             raise
-        except QueryRefused as refused:
-            error = str(refused)
-        except (duckdb.Error, pa.ArrowException, MemoryError, RecursionError, OSError) as failed:
-            error = _sentence(failed, self._held)
-            is_well = not isinstance(failed, (MemoryError, duckdb.OutOfMemoryException)) and "memory" not in error
+        except (QueryRefused, duckdb.Error, pa.ArrowException, MemoryError, RecursionError, OSError) as failed:
+            error = sentence(failed, self._names, sql, MEMORY)
+            is_well = isinstance(failed, QueryRefused) or "memory" not in error
         finally:
             self._running.clear()
             self._cursor = None

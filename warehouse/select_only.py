@@ -78,7 +78,7 @@ SOURCES = frozenset(
 NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 
 
-def check(tree: dict[str, Any], tables: set[str], catalogue: set[str]) -> None:
+def check(tree: dict[str, Any], tables: set[str], catalogue: set[str]) -> set[str]:
     """Refuse a parse tree (of `json_serialize_sql`) that holds anything but what is known to be harmless.
 
     Parameters
@@ -87,6 +87,10 @@ def check(tree: dict[str, Any], tables: set[str], catalogue: set[str]) -> None:
         The tier's tables.
     catalogue
         Names that mean something to DuckDB itself; a CTE may not borrow one.
+
+    Returns
+    -------
+    Names of the tables that are read.
 
     Raises
     ------
@@ -97,7 +101,9 @@ def check(tree: dict[str, Any], tables: set[str], catalogue: set[str]) -> None:
         raise QueryRefused(_not_a_select(str(tree.get("error_message", ""))))
     if len(tree["statements"]) != 1:
         raise QueryRefused("Only one statement at a time is answered")
-    _Checker(tables, catalogue).visit(tree["statements"][0])
+    checker = _Checker(tables, catalogue)
+    checker.visit(tree["statements"][0])
+    return checker.read
 
 
 def _not_a_select(message: str) -> str:
@@ -111,6 +117,7 @@ class _Checker:
         self._tables = tables
         self._catalogue = catalogue
         self._borrowed: set[str] = set()
+        self.read: set[str] = set()
 
     def visit(self, node: Any) -> None:
         """Walk the whole tree. CTE names are gathered first: a forward reference is DuckDB's to refuse."""
@@ -160,7 +167,7 @@ class _Checker:
             raise QueryRefused("columns(...) is not answered; name the columns")
         name = str(node.get("function_name") or "").lower()
         if name and (name not in FUNCTIONS or node.get("catalog") or node.get("schema") not in ("", "main", None)):
-            raise QueryRefused(f"The function {name[:40]} is not answered here")
+            raise QueryRefused(_no_function(name))
 
     def _source(self, node: dict[str, Any]) -> None:
         kind = node["type"]
@@ -185,6 +192,14 @@ class _Checker:
             raise QueryRefused("AT is not answered; choose a release instead")
         if name.lower() not in self._tables | self._borrowed:
             raise QueryRefused(_no_table(name, self._tables))
+        if name.lower() in self._tables:
+            self.read.add(name.lower())
+
+
+def _no_function(name: str) -> str:
+    near = difflib.get_close_matches(name, sorted(FUNCTIONS), n=1, cutoff=0.75)
+    hint = f"; did you mean {near[0]}?" if near and near[0] != name else ""
+    return f"The function {name[:40]} is not answered here{hint}"
 
 
 def _no_table(name: str, tables: set[str]) -> str:

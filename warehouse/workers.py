@@ -94,7 +94,8 @@ class Worker:
             self.end()
             raise QueryRefused(hello["refusal"])
         self.tables = {table: [(name, kind) for name, kind in held] for table, held in hello["tables"].items()}
-        self.names = frozenset(self.tables) | {name for held in self.tables.values() for name, _ in held}
+        known = {name for held in self.tables.values() for name, _ in held} | set(self.tables)
+        self.names = frozenset(name.lower() for name in known)
 
     @property
     def is_alive(self) -> bool:
