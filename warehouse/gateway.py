@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -55,6 +56,7 @@ class Answer:
         self.columns: list[str] = list(self.schema.names)
         self._table: pa.Table | None = None
         self._end: tuple[bytes, bytes] | None = None
+        self._lock = threading.Lock()
         if first[0] == b"w":  # everything is here: another query may have the process
             with contextlib.suppress(WorkerGone):
                 self._end = worker.frame(seconds + GRACE_SECONDS)
@@ -77,7 +79,10 @@ class Answer:
                         raise QueryRefused(error)
                     return
                 yield content
-                kind, content = self._end or self._worker.frame(self._seconds + GRACE_SECONDS)
+                with self._lock:
+                    if not self._is_open and self._end is None:
+                        raise QueryRefused("The query was stopped, as its rows were not read")
+                    kind, content = self._end or self._worker.frame(self._seconds + GRACE_SECONDS)
         except WorkerGone:
             self._finish("refused", 0, False)
             raise QueryRefused(killed_sentence(self._seconds)) from None
@@ -115,10 +120,18 @@ class Answer:
             self._is_open = False
             self._done(outcome, rows, is_well)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more is expected of the process: all rows are here, or it was let go of."""
+        return not self._is_open
+
     def close(self) -> None:
         """Let go of the process, whether or not all rows were read; a query that still runs is stopped."""
-        if not self._is_open:
-            return
+        with self._lock:
+            if self._is_open:
+                self._abandon()
+
+    def _abandon(self) -> None:
         self._worker.stop()
         end = time.monotonic() + STOP_SECONDS
         try:
@@ -218,6 +231,28 @@ def _part(folder: Path, name: str, is_name: bool, what: str) -> Path:
         # Which others there are is not told: a project's name may say what is studied.
         raise QueryRefused(f"This release has no file for that {what}; check its name, or ask the data manager")
     return path
+
+
+def tables(
+    home: Home,
+    pool: Pool,
+    *,
+    tier: str,
+    site: str | None = None,
+    project: str | None = None,
+    release: str | None = None,
+) -> tuple[str, dict[str, list[tuple[str, str]]]]:
+    """Version of the release, and the columns and types of each of the tier's tables.
+
+    Raises
+    ------
+    QueryRefused, QueryBusy, ReleaseError
+        As `query`.
+    """
+    path = tier_file(home, tier, site=site, project=project, release=release)
+    worker = pool.take(path)
+    pool.give_back(worker)
+    return path.relative_to(home.releases).parts[0], worker.tables
 
 
 def query(
