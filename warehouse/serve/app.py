@@ -58,8 +58,8 @@ class Target(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tier: Tier = "open"
-    site: str | None = Field(default=None, pattern=SITE, description="For the tier `site`.")
-    project: str | None = Field(default=None, pattern=PROJECT, description="For the tier `controlled`.")
+    site: str | None = Field(default=None, pattern=SITE, description="For the tier site.")
+    project: str | None = Field(default=None, pattern=PROJECT, description="For the tier controlled.")
     release: str | None = Field(default=None, pattern=RELEASE, description="A version; the current one without it.")
 
 
@@ -68,7 +68,7 @@ class Question(Target):
 
     sql: str = Field(min_length=1, max_length=100_000, examples=["select * from mart_cohort_catalogue"])
     format: Literal["arrow", "json", "csv", "parquet"] | None = Field(
-        default=None, description="Without it the Accept header decides; `json` when that says nothing."
+        default=None, description="Without it the Accept header decides; json when that says nothing."
     )
     limit: int | None = Field(default=None, ge=1, le=2**53, description="No more rows than this.")
 

@@ -189,13 +189,17 @@ async function start() {
   try {
     const releases = await (await call("/v1/releases")).json();
     at("release").replaceChildren(...releases.map((release) => {
-      const option = element("option", release.version + (release.is_current ? " (current)" : ""));
+      const option = element("option", release.version + (release.is_current ? " *" : ""));
       option.value = release.is_current ? "" : release.version;
       option.selected = release.is_current;
       return option;
     }));
     const variables = await (await call("/v1/dictionary")).json();
     const counts = await cohort();
+    // What is counted comes first: it is what somebody without a token can ask about.
+    variables.sort((a, b) => counts.has(b.name) - counts.has(a.name));
+    const all = (counts.get("all") || [])[0];
+    at("all").textContent = all && all[1] !== null ? `All together: ${all[1]}.` : "";
     showVariables(variables, counts);
     at("search").oninput = () => showVariables(variables, counts);
   } catch (error) {
