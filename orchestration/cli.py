@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.commands import HomeOption, out, query, release, serve, user
+from orchestration.commands import HomeOption, audit, out, query, release, serve, user
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home, Network, Site, find_home
 
@@ -28,6 +28,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(query.app)
 app.add_typer(user.app, name="user")
 app.add_typer(serve.app)
+app.add_typer(audit.app, name="audit")
 
 
 def save_network(home: Home, network: Network) -> None:

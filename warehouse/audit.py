@@ -1,274 +1,58 @@
-"""Who asked what: an append-only, hash-chained log without the values that were asked about.
+"""Who asked what: the log of every question, without the values that were asked about.
 
-Here: writing, verifying and reading `<home>/audit/`. Not here: deciding what is allowed (`warehouse.gateway`), what is
-kept of a statement (`warehouse.placeholders`).
+Here: what is written of a question, and reading it again. Not here: how the log keeps its records from being changed
+(`warehouse.chain`), deciding what is allowed (`warehouse.gateway`), what is kept of a statement
+(`warehouse.placeholders`).
 
-The log is `queries-000001.jsonl` and the files that follow it, one record a line; each record carries the hash of the
-one before, across files. `head.json` is the anchor: number and hash of the newest record, so that a cut end is noticed.
-It is also the lock of the writers. A question is two records: `asked`, on disk before any row of the answer is seen,
-and `ended` with rows, seconds and outcome. A question whose asker was killed keeps its first record.
+A question is two records: one on disk before any row of its answer is seen, and one with rows, seconds and outcome at
+its end. A question whose asker was killed keeps its first record, and reads as `unfinished`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
+import re
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from warehouse.errors import RanvierError
+from warehouse import chain
+from warehouse.chain import Verdict
 from warehouse.home import Home
 from warehouse.placeholders import without_literals
 
-FIRST = "0" * 64
-SEGMENT_BYTES = 64 << 20
-"""A file that has grown to this many bytes is closed, and the chain goes on in the next: about 100,000 questions."""
-HEAD_BYTES = 256
-"""The anchor is rewritten in place: one page, so that no crash of a process leaves half of it."""
+__all__ = ["Question", "Verdict", "append", "ask", "entries", "names", "verify", "without_literals"]
+
 LONGEST_STATEMENT = 8000
 """Characters of a statement that the log keeps."""
-Outcome = Literal["answered", "refused", "abandoned", "no release"]
-"""How a question ended: all rows were read; none or not all were given; the asker had seen enough; nothing to ask."""
-
-
-@dataclass
-class Verdict:
-    """What `verify` found.
-
-    `problems` break the chain. `notes` do not: a write that a crash interrupted, which is recorded in the chain.
-    """
-
-    records: int = 0
-    anchor: str | None = None
-    """`NUMBER:HASH` of the newest record. Keep it elsewhere: whoever can rewrite the log and its anchor cannot
-    rewrite that."""
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def is_whole(self) -> bool:
-        return not self.problems
-
-
-def _segment(home: Home, number: int) -> Path:
-    return home.audit / f"queries-{number:06d}.jsonl"
-
-
-def _segments(home: Home) -> list[Path]:
-    return sorted(home.audit.glob("queries-*.jsonl"))
-
-
-def _number_of(path: Path) -> int:
-    return int(path.stem.removeprefix("queries-"))
-
-
-def _next_segment(home: Home) -> int:
-    paths = _segments(home)
-    return _number_of(paths[-1]) + 1 if paths else 1
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Lines with their ends; only a line feed ends one."""
-    with path.open("rb") as handle:
-        yield from handle
-
-
-def _digest(record: dict[str, Any]) -> str:
-    body = {name: value for name, value in record.items() if name != "hash"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    """The one way a record is written; verifying compares bytes, so that no other way of writing it passes."""
-    return (json.dumps(record, sort_keys=True) + "\n").encode()
-
-
-@dataclass(frozen=True)
-class _Head:
-    number: int = 0
-    hash: str = FIRST
-    segment: int = 1
-    size: int = 0
-
-    def text(self) -> bytes:
-        record = {"bytes": self.size, "hash": self.hash, "number": self.number, "segment": self.segment}
-        return json.dumps(record).ljust(HEAD_BYTES - 1).encode() + b"\n"
-
-    @classmethod
-    def read(cls, text: bytes) -> _Head | None:
-        """The anchor that `text` is; None when it is none, or not written by us to the byte."""
-        try:
-            raw = json.loads(text)
-            head = cls(raw["number"], raw["hash"], raw["segment"], raw["bytes"])
-        except (ValueError, KeyError, TypeError):
-            return None
-        return head if head.text() == text else None
-
-
-@contextmanager
-def _locked(home: Home) -> Iterator[int]:
-    """The anchor's file handle, while nobody else writes."""
-    try:
-        home.audit.mkdir(parents=True, exist_ok=True)
-        handle = os.open(home.audit / "head.json", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise RanvierError(
-            "The audit log cannot be written, so no query is answered; check the audit folder"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)
+FIELDS = ("user", "tier", "site", "project", "release", "statement")
+End = Literal["answered", "refused", "abandoned", "no release"]
+"""How a question ended: all rows given; a sentence given instead; the asker had seen enough; no such release."""
 
 
 def append(home: Home, entry: dict[str, Any]) -> None:
-    """Add one record to the chain; on disk when this returns.
-
-    What a crash left half-written is closed first, and recorded. A log that was cut or changed is not mended: the new
-    record follows from the anchor, so the gap stays visible for ever.
+    """Add one record to the log; on disk when this returns.
 
     Raises
     ------
     RanvierError
         The log cannot be written; nothing may be answered then.
     """
-    with _locked(home) as anchor:
-        try:
-            head = _recovered(home, os.pread(anchor, HEAD_BYTES * 2, 0), anchor)
-            _write(home, anchor, head, entry)
-        except OSError as error:
-            raise RanvierError(
-                "The audit log cannot be written, so no query is answered; check the disk of the audit folder"
-            ) from error
+    chain.append(home.audit, entry)
 
 
-def _write(home: Home, anchor: int, head: _Head, entry: dict[str, Any], before: bytes = b"") -> _Head:
-    segment = head.segment
-    if head.size >= SEGMENT_BYTES and not before:
-        segment += 1
-    record = {
-        "number": head.number + 1,
-        "written_datetime": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        **entry,
-        "previous": head.hash,
-    }
-    record["hash"] = _digest(record)
-    line = before + _line(record)
-    path = _segment(home, segment)
-    is_new = not path.exists()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        if os.write(handle, line) != len(line):
-            raise OSError("the disk took a part of the record")
-        os.fdatasync(handle)
-        size = os.fstat(handle).st_size
-    finally:
-        os.close(handle)
-    if is_new:
-        _fsync_folder(home.audit)
-    new = _Head(record["number"], record["hash"], segment, size)
-    # In place and not by a rename: this file is the lock. After a power cut it may be older than the log, which the
-    # next writer sees and repairs.
-    os.pwrite(anchor, new.text(), 0)
-    os.ftruncate(anchor, HEAD_BYTES)
-    return new
+def verify(home: Home, anchor: str | None = None) -> Verdict:
+    """Follow the log from its first byte to its last; `anchor` is one that was kept elsewhere.
 
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _recovered(home: Home, text: bytes, anchor: int) -> _Head:
-    """The anchor to write after. Usually the one on disk; after a crash, what lies behind it is taken in first."""
-    head = _Head.read(text) if text else _Head()
-    if head is None or (not text and _segments(home)):
-        return _write(home, anchor, _newest(home), {"event": "recovered", "cause": "anchor missing"})
-    path, following = _segment(home, head.segment), _segment(home, head.segment + 1)
-    size = path.stat().st_size if path.exists() else 0
-    if size < head.size or not _ends_a_line(path, head.size):
-        # Cut or changed. The chain goes on from the anchor, in a new file, so that what is left stays as it is.
-        return _Head(head.number, head.hash, _next_segment(home))
-    if size == head.size and not following.exists():
-        return head
-    tail = path.read_bytes()[head.size :] if size > head.size else b""
-    segment, end = head.segment, size
-    if not tail:  # a crash between the first record of a new file and the anchor
-        segment, tail = head.segment + 1, following.read_bytes()
-        end = len(tail)
-    number, digest, torn = _follow(tail, head.number, head.hash)
-    reached = _Head(number, digest, segment, end)
-    if not torn:
-        return reached
-    entry = {
-        "event": "recovered",
-        "cause": "interrupted write",
-        "torn_bytes": len(torn),
-        "torn_sha256": hashlib.sha256(torn).hexdigest(),
-    }
-    return _write(home, anchor, reached, entry, before=b"\n")
-
-
-def _ends_a_line(path: Path, size: int) -> bool:
-    if size == 0:
-        return True
-    with path.open("rb") as handle:
-        handle.seek(size - 1)
-        return handle.read(1) == b"\n"
-
-
-def _follow(tail: bytes, number: int, digest: str) -> tuple[int, str, bytes]:
-    """Walk whole records that follow from (number, digest); returns the last reached and the bytes left over."""
-    at = 0
-    while (end := tail.find(b"\n", at)) >= 0:
-        record = _parsed(tail[at : end + 1])
-        if record is None or record["number"] != number + 1 or record["previous"] != digest:
-            break
-        number, digest, at = record["number"], record["hash"], end + 1
-    return number, digest, tail[at:]
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The record that a line is, when it is exactly as we write one and its hash is right."""
-    try:
-        record = json.loads(line)
-        is_ours = (
-            isinstance(record, dict)
-            and isinstance(record.get("number"), int)
-            and {"previous", "hash"} <= set(record)
-            and _line(record) == line
-            and record["hash"] == _digest(record)
-        )
-    except (ValueError, RecursionError):
-        return None
-    return record if is_ours else None
-
-
-def _newest(home: Home) -> _Head:
-    """Where the chain goes on when the anchor is gone: after the last whole record."""
-    paths = _segments(home)
-    number, digest = 0, FIRST
-    for path in paths:
-        for line in _lines(path):
-            if record := _parsed(line):
-                number, digest = record["number"], record["hash"]
-    return _Head(number, digest, _next_segment(home))
+    Raises
+    ------
+    RanvierError
+        The log cannot be read, or `anchor` is none.
+    """
+    return chain.verify(home.audit, anchor)
 
 
 class Question:
-    """One question, from its `asked` record to its `ended` one."""
+    """One question, from its first record to its last."""
 
     def __init__(self, home: Home, key: str) -> None:
         self._home = home
@@ -276,7 +60,7 @@ class Question:
         self.key = key
         self.is_open = True
 
-    def end(self, outcome: Outcome, rows: int = 0) -> None:
+    def end(self, outcome: End, rows: int = 0) -> None:
         """Write how it ended; the first call counts. Raises RanvierError when the log cannot be written."""
         if not self.is_open:
             return
@@ -284,8 +68,7 @@ class Question:
         append(
             self._home,
             {
-                "event": "ended",
-                "question": self.key,
+                "query_key": self.key,
                 "outcome": outcome,
                 "rows": rows,
                 "seconds": round(time.monotonic() - self._start, 3),
@@ -310,176 +93,36 @@ def ask(home: Home, entry: dict[str, Any], sql: str, known: frozenset[str]) -> Q
     """
     key = secrets.token_hex(8)
     statement = without_literals(sql, known)[:LONGEST_STATEMENT]
-    append(home, {"event": "asked", "question": key, **entry, "statement": statement})
+    append(home, {"query_key": key, "outcome": "asked", **entry, "statement": statement})
     return Question(home, key)
 
 
-def records(home: Home) -> Iterator[dict[str, Any]]:
-    """All whole records, oldest first; damaged lines are `verify`'s to report."""
-    for path in _segments(home):
-        for line in _lines(path):
-            if record := _parsed(line):
-                yield record
-
-
 def entries(home: Home) -> list[dict[str, Any]]:
-    """Every question, oldest first, with how it ended; `outcome` is `unfinished` where that was never written."""
-    asked: dict[str, dict[str, Any]] = {}
-    for record in records(home):
-        if record.get("event") == "asked":
-            asked[record["question"]] = {
+    """Every question, oldest first, with how it ended.
+
+    `outcome` is `unfinished` where the end was never written: the asker was killed, or is still being answered. Records
+    that are damaged are `verify`'s to report.
+    """
+    asked: dict[Any, dict[str, Any]] = {}
+    for record in chain.records(home.audit):
+        if "outcome" not in record:
+            continue
+        key = record.get("query_key", record["number"])
+        seen = asked.setdefault(
+            key,
+            {
                 "number": record["number"],
                 "asked_datetime": record["written_datetime"],
-                **{name: record.get(name) for name in ("user", "tier", "site", "project", "release", "statement")},
-                "outcome": "unfinished",
+                **{name: record.get(name) for name in FIELDS},
                 "rows": None,
                 "seconds": None,
-            }
-        elif record.get("event") == "ended" and record["question"] in asked:
-            asked[record["question"]] |= {name: record[name] for name in ("outcome", "rows", "seconds")}
+            },
+        )
+        seen["outcome"] = "unfinished" if record["outcome"] == "asked" else record["outcome"]
+        seen |= {name: record[name] for name in ("rows", "seconds") if record.get(name) is not None}
     return list(asked.values())
 
 
-def verify(home: Home, anchor: str | None = None) -> Verdict:
-    """Follow the chain from its first byte to its last.
-
-    Parameters
-    ----------
-    anchor
-        `NUMBER:HASH` as printed by an earlier call and kept elsewhere: that record must still be there.
-
-    Raises
-    ------
-    RanvierError
-        The log cannot be read.
-    """
-    wanted = _anchor(anchor)
-    found = Verdict()
-    try:
-        with _shared(home) as text:
-            _Walk(home, found, text, wanted).run()
-    except OSError as error:
-        raise RanvierError("The audit log cannot be read; check who may read the audit folder") from error
-    return found
-
-
-def _anchor(text: str | None) -> tuple[int, str] | None:
-    if text is None:
-        return None
-    number, _, digest = text.strip().partition(":")
-    if not number.isascii() or not number.isdigit() or len(digest) != len(FIRST):
-        raise RanvierError("An anchor is NUMBER:HASH, as `ranvier audit verify` prints it")
-    return int(number), digest
-
-
-@contextmanager
-def _shared(home: Home) -> Iterator[bytes | None]:
-    """The anchor's bytes while nobody writes; None where there is no anchor."""
-    try:
-        handle = os.open(home.audit / "head.json", os.O_RDONLY)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        yield os.pread(handle, HEAD_BYTES * 2, 0)
-    finally:
-        os.close(handle)
-
-
-class _Walk:
-    """One pass over all files, keeping what the next line must follow from."""
-
-    def __init__(self, home: Home, found: Verdict, text: bytes | None, wanted: tuple[int, str] | None) -> None:
-        self._home = home
-        self._found = found
-        self._text = text
-        self._wanted = wanted
-        self._number, self._digest = 0, FIRST
-        self._torn = b""
-        self._torn_where = ""
-        self._anchored: int | None = 0 if text == _Head().text() else None
-        """Number of the record that the anchor belongs to."""
-
-    def run(self) -> None:
-        paths = _segments(self._home)
-        for position, path in enumerate(paths, 1):
-            if path != _segment(self._home, position):
-                self._found.problems.append(f"{_segment(self._home, position).name} is missing before {path.name}")
-            self._file(path, is_last=position == len(paths))
-        self._check_head()
-        self._found.records = self._number
-        self._found.anchor = f"{self._number}:{self._digest}" if self._number else None
-        if self._wanted is not None:
-            self._found.problems.append(f"record {self._wanted[0]} of the anchor you gave is not in the log")
-
-    def _file(self, path: Path, *, is_last: bool) -> None:
-        size = 0
-        segment = _number_of(path)
-        for count, line in enumerate(_lines(path), 1):
-            size += len(line)
-            record = _parsed(line)
-            where = f"{path.name} line {count}"
-            if record is None:
-                self._torn += line
-                self._torn_where = self._torn_where or where
-                continue
-            self._record(record, where)
-            if self._text == _Head(self._number, self._digest, segment, size).text():
-                self._anchored = self._number
-        if not self._torn:
-            return
-        if is_last and self._is_interrupted():
-            self._found.notes.append(
-                f"{self._torn_where}: {len(self._torn)} bytes of an interrupted write; the next query records them"
-            )
-        else:
-            self._found.problems.append(f"{self._torn_where} was changed, or is no record")
-        self._torn, self._torn_where = b"", ""
-
-    def _is_interrupted(self) -> bool:
-        """Whether what is left at the end is a record cut short: nothing the anchor knows of, and no end of line."""
-        return self._anchored is not None and b"\n" not in self._torn
-
-    def _record(self, record: dict[str, Any], where: str) -> None:
-        if record.get("event") == "recovered":
-            self._recovery(record, where)
-        if self._torn:
-            self._found.problems.append(f"{self._torn_where} was changed, or is no record")
-        if record["number"] != self._number + 1 or record["previous"] != self._digest:
-            self._found.problems.append(
-                f"{where} does not follow from the record before it: number {record['number']} after {self._number}"
-            )
-        self._torn, self._torn_where = b"", ""
-        self._number, self._digest = record["number"], record["hash"]
-        if self._wanted == (self._number, self._digest):
-            self._wanted = None
-
-    def _recovery(self, record: dict[str, Any], where: str) -> None:
-        if record.get("cause") == "anchor missing":
-            self._found.problems.append(f"{where}: the anchor had been removed or changed; the end may have been cut")
-            return
-        left = self._torn.removesuffix(b"\n")
-        if (len(left), hashlib.sha256(left).hexdigest()) == (record.get("torn_bytes"), record.get("torn_sha256")):
-            when = record["written_datetime"]
-            self._found.notes.append(f"{self._torn_where}: a write was interrupted; found and recorded at {when}")
-            self._torn = b""
-
-    def _check_head(self) -> None:
-        if self._text is None or not self._text:
-            if self._number:
-                self._found.problems.append("head.json, the anchor, is missing; the end may have been cut")
-            return
-        reached, head = self._anchored, _Head.read(self._text)
-        if head is None:
-            self._found.problems.append("head.json, the anchor, was changed")
-        elif reached is None and head.number > self._number:
-            self._found.problems.append(
-                f"records {self._number + 1} to {head.number} are missing: the log ends before its anchor"
-            )
-        elif reached is None:
-            self._found.problems.append("head.json, the anchor, does not belong to this log, or the log was changed")
-        elif reached < self._number:
-            self._found.notes.append(
-                f"the anchor is {self._number - reached} records behind, as after a crash; the next query corrects it"
-            )
+def names(entry: dict[str, Any], name: str) -> bool:
+    """Whether a question's statement names a table or column."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", entry["statement"] or "", re.IGNORECASE) is not None

@@ -43,7 +43,7 @@ class Answer:
         worker: Worker,
         first: tuple[bytes, bytes],
         seconds: float,
-        done: Callable[[audit.Outcome, int, bool], None],
+        done: Callable[[audit.End, int, bool], None],
     ) -> None:
         self._worker = worker
         self._seconds = seconds
@@ -111,11 +111,11 @@ class Answer:
         table = self.table()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
 
-    def _finish_by(self, content: bytes, outcome: audit.Outcome = "answered") -> None:
+    def _finish_by(self, content: bytes, outcome: audit.End = "answered") -> None:
         end = json.loads(content)
         self._finish("refused" if end["error"] else outcome, end["rows"], not end["last"])
 
-    def _finish(self, outcome: audit.Outcome, rows: int, is_well: bool) -> None:
+    def _finish(self, outcome: audit.End, rows: int, is_well: bool) -> None:
         if self._is_open:
             self._is_open = False
             self._done(outcome, rows, is_well)
@@ -346,7 +346,7 @@ def query(
         let_go(False)
         raise
 
-    def done(asked: audit.Question, outcome: audit.Outcome, rows: int, is_well: bool) -> None:
+    def done(asked: audit.Question, outcome: audit.End, rows: int, is_well: bool) -> None:
         let_go(is_well)
         asked.end(outcome, rows)
 
