@@ -16,7 +16,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.commands import HomeOption, audit, lineage, out, policy, project, query, release, save_network
+from orchestration.commands import (
+    HomeOption,
+    audit,
+    lineage,
+    out,
+    policy,
+    project,
+    query,
+    release,
+    save_network,
+    serve,
+    user,
+)
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home, Network, Site, find_home
 
@@ -28,6 +40,8 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(project.app, name="project")
 app.add_typer(query.app)
 app.add_typer(lineage.app)
+app.add_typer(user.app, name="user")
+app.add_typer(serve.app)
 app.add_typer(audit.app, name="audit")
 
 

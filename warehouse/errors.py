@@ -26,3 +26,15 @@ class ReleaseError(RanvierError):
 
 class QueryRefused(RanvierError):
     """A query asks for something its tier does not allow."""
+
+
+class AccessError(RanvierError):
+    """A person, a grant or a token cannot be made, found or accepted."""
+
+
+class QueryBusy(RanvierError):
+    """The gateway has no room for a query now; `retry_seconds` says when to come back."""
+
+    def __init__(self, text: str, *, retry_seconds: int) -> None:
+        super().__init__(text)
+        self.retry_seconds = retry_seconds

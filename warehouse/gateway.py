@@ -1,18 +1,19 @@
 """The one door to a release: a single SELECT on one tier's file, in a locked-down process of its own.
 
-Here: choosing the file, starting the process, its time, the audit entry. Not here: what the process does
-(`warehouse.gateway_process`), which statements are answered (`warehouse.select_only`), what a tier holds
-(`warehouse.policy`); even a complete escape would see one tier's file only.
+Here: choosing the file, asking a process, the audit entries, the rows as they come. Not here: the processes
+(`warehouse.workers`), what they do (`warehouse.gateway_process`), which statements are answered
+(`warehouse.select_only`), what a tier holds (`warehouse.policy`). A complete escape would see one tier's file only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,10 +21,11 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 
 from warehouse import audit, releases
-from warehouse.errors import QueryRefused, RanvierError, ReleaseError
-from warehouse.gateway_process import MEMORY
+from warehouse.errors import QueryBusy, QueryRefused, RanvierError, ReleaseError
 from warehouse.home import SITE_CODE, Home
 from warehouse.statement import refuse_by_size
+from warehouse.users import PROJECT
+from warehouse.workers import GRACE_SECONDS, STOP_SECONDS, Pool, Stop, Worker, WorkerGone, killed_sentence
 
 Tier = Literal["open", "registered", "steward", "site", "controlled"]
 SECONDS = 60.0
@@ -32,46 +34,70 @@ SECONDS = 60.0
 class Answer:
     """Rows of a query, as they come.
 
-    Read it once: `batches()` streams, `table()` and `rows` gather everything. Use it as a context manager, or read it
-    to its end, so that its process goes away.
+    Read it once: `stream()` gives the bytes of an Arrow stream, `batches()` its batches, `table()` and `rows` gather
+    everything. Use it as a context manager, or read it to its end, so that its process is free again.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: Any, seconds: float, question: audit.Question) -> None:
-        self._process = process
-        self._question = question
-        self._given = 0
-        self._reader = reader
+    def __init__(
+        self,
+        worker: Worker,
+        first: tuple[bytes, bytes],
+        seconds: float,
+        done: Callable[[audit.End, int, bool], None],
+    ) -> None:
+        self._worker = worker
         self._seconds = seconds
+        self._done = done
+        self._is_open = True
+        self._first = first
+        self.release = ""
+        """Version that is answered from."""
+        self.schema: pa.Schema = pa.ipc.open_stream(first[1]).schema
+        self.columns: list[str] = list(self.schema.names)
         self._table: pa.Table | None = None
-        self.columns: list[str] = list(reader.schema.names)
-        self.schema: pa.Schema = reader.schema
+        self._end: tuple[bytes, bytes] | None = None
+        self._lock = threading.Lock()
+        if first[0] == b"w":  # everything is here: another query may have the process
+            with contextlib.suppress(WorkerGone):
+                self._end = worker.frame(seconds + GRACE_SECONDS)
+                self._finish_by(self._end[1])
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Arrow record batches.
+    def stream(self) -> Iterator[bytes]:
+        """The answer as an Arrow stream, piece by piece.
 
         Raises
         ------
         QueryRefused
             The query ran out of time or memory, or failed on a value, part of the way.
         """
+        kind, content = self._first
         try:
-            for batch in self._reader:
-                self._given += batch.num_rows
-                yield batch
-            # The process ends by itself; how it ended says whether that was all.
-            if self._wait():
-                raise self._failure()
-            self._question.end("answered", self._given)
-        except (pa.ArrowInvalid, OSError):
-            raise self._failure() from None
+            while True:
+                if kind == b"e":
+                    self._finish_by(content)
+                    if error := json.loads(content)["error"]:
+                        raise QueryRefused(error)
+                    return
+                yield content
+                with self._lock:
+                    if not self._is_open and self._end is None:
+                        raise QueryRefused("The query was stopped, as its rows were not read")
+                    kind, content = self._end or self._worker.frame(self._seconds + GRACE_SECONDS)
+        except WorkerGone:
+            self._finish("refused", 0, False)
+            raise QueryRefused(killed_sentence(self._seconds)) from None
         finally:
             self.close()
 
-    def _failure(self) -> QueryRefused:
-        stderr = self._process.stderr
-        text = stderr.read().decode(errors="replace").strip() if stderr and not stderr.closed else ""
-        self._question.end("refused", self._given)
-        return QueryRefused(text or f"The query was stopped; it may take {self._seconds:g} s and {MEMORY} of memory")
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Arrow record batches. Raises what `stream` raises."""
+        pieces = self.stream()
+        try:
+            yield from pa.ipc.open_stream(pa.PythonFile(_Reader(pieces), mode="r"))
+            for _ in pieces:  # what comes after the last batch: the end, or the error
+                pass
+        finally:
+            self.close()
 
     def table(self) -> pa.Table:
         """All rows as one Arrow table."""
@@ -85,19 +111,36 @@ class Answer:
         table = self.table()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
 
-    def close(self) -> None:
-        """End the process, whether or not all rows were read."""
-        if self._process.stdout:
-            self._process.stdout.close()
-        self._wait()
-        self._question.end("abandoned", self._given)
+    def _finish_by(self, content: bytes, outcome: audit.End = "answered") -> None:
+        end = json.loads(content)
+        self._finish("refused" if end["error"] else outcome, end["rows"], not end["last"])
 
-    def _wait(self) -> int:
+    def _finish(self, outcome: audit.End, rows: int, is_well: bool) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._done(outcome, rows, is_well)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more is expected of the process: all rows are here, or it was let go of."""
+        return not self._is_open
+
+    def close(self) -> None:
+        """Let go of the process, whether or not all rows were read; a query that still runs is stopped."""
+        with self._lock:
+            if self._is_open:
+                self._abandon()
+
+    def _abandon(self) -> None:
+        self._worker.stop()
+        end = time.monotonic() + STOP_SECONDS
         try:
-            return self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+            while (frame := self._worker.frame(max(0.0, end - time.monotonic())))[0] != b"e":
+                pass
+            last = json.loads(frame[1])
+            self._finish("abandoned", last["rows"], not last["last"])
+        except WorkerGone:
+            self._finish("abandoned", 0, False)
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +152,42 @@ class Answer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Reader(io.RawIOBase):
+    """Pieces of bytes as a file to read from."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def read(self, size: int = -1) -> bytes:
+        """As many bytes as asked for, unless the end comes first: Arrow takes a short read for the end."""
+        taken = bytearray()
+        while size < 0 or len(taken) < size:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece)
+            part = self._rest[: None if size < 0 else size - len(taken)]
+            taken += part
+            self._rest = self._rest[len(part) :]
+        return bytes(taken)
 
 
 def tier_file(
@@ -124,26 +203,56 @@ def tier_file(
     Raises
     ------
     QueryRefused
-        The tier does not exist, or needs a site.
+        The tier does not exist, or needs a site or a project.
     ReleaseError
         There is no such release.
     """
-    if tier == "controlled" or project is not None:
-        raise QueryRefused("This release has no project files; ask the registered tier, or the data manager")
-    if tier not in ("open", "registered", "steward", "site"):
-        raise QueryRefused(f"There is no tier {tier[:20]!r}; there are open, registered, steward and site")
+    if tier not in ("open", "registered", "controlled", "steward", "site"):
+        raise QueryRefused(f"There is no tier {tier[:20]!r}; there are open, registered, controlled, steward and site")
     if (tier == "site") != (site is not None):
         raise QueryRefused(
             "The tier site needs a site's code, and no other tier takes one; use: --tier site --site CODE"
         )
+    if (tier == "controlled") != (project is not None):
+        raise QueryRefused(
+            "The tier controlled needs a project, and no other tier takes one; use: --tier controlled --project NAME"
+        )
     folder = releases.release_folder(home, release)
-    if site is None:
-        return folder / f"{tier}.duckdb"
-    path = folder / "site" / f"{site}.duckdb"
-    if not SITE_CODE.match(site) or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in (folder / "site").glob("*.duckdb"))) or "none"
-        raise QueryRefused(f"This release has no file for that site; it has: {known}")
+    if site is not None:
+        return _part(folder / "site", site, bool(SITE_CODE.fullmatch(site)), "site")
+    if project is not None:
+        return _part(folder / "controlled", project, bool(PROJECT.fullmatch(project)), "project")
+    return folder / f"{tier}.duckdb"
+
+
+def _part(folder: Path, name: str, is_name: bool, what: str) -> Path:
+    path = folder / f"{name}.duckdb"
+    if not is_name or not path.is_file():
+        # Which others there are is not told: a project's name may say what is studied.
+        raise QueryRefused(f"This release has no file for that {what}; check its name, or ask the data manager")
     return path
+
+
+def tables(
+    home: Home,
+    pool: Pool,
+    *,
+    tier: str,
+    site: str | None = None,
+    project: str | None = None,
+    release: str | None = None,
+) -> tuple[str, dict[str, list[tuple[str, str]]]]:
+    """Version of the release, and the columns and types of each of the tier's tables.
+
+    Raises
+    ------
+    QueryRefused, QueryBusy, ReleaseError
+        As `query`.
+    """
+    path = tier_file(home, tier, site=site, project=project, release=release)
+    worker = pool.take(path)
+    pool.give_back(worker)
+    return path.relative_to(home.releases).parts[0], worker.tables
 
 
 def query(
@@ -156,6 +265,10 @@ def query(
     release: str | None = None,
     user: str,
     seconds: float = SECONDS,
+    limit: int | None = None,
+    most_rows: int | None = None,
+    pool: Pool | None = None,
+    stop: Stop | None = None,
 ) -> Answer:
     """Answer one SELECT on one tier.
 
@@ -166,13 +279,23 @@ def query(
     user
         Who asks, for the audit log.
     seconds
-        How long it may take.
+        How long it may take; what the asker takes to read the rows is not counted.
+    limit
+        No more rows than this are given; the others are left out.
+    most_rows
+        An answer of more rows ends with an error.
+    pool
+        Where to take a process from; without one it is started for this query and ended after it.
+    stop
+        Stops the query from another thread.
 
     Raises
     ------
     QueryRefused
         The statement asks for something its tier does not allow, names a column or table that does not exist, or takes
         too long; the text says what to do. It is in the audit log like any other.
+    QueryBusy
+        The pool has no process free.
     ReleaseError
         There is no such release.
     """
@@ -184,78 +307,49 @@ def query(
         "release": release,
     }
     question: audit.Question | None = None
-    process = None
+    worker: Worker | None = None
+
+    def let_go(is_well: bool) -> None:
+        if stop:
+            stop.acts_on(None)
+        if worker and pool:
+            pool.give_back(worker, is_well=is_well)
+        elif worker:
+            worker.end()
+
     try:
+        refuse_by_size(sql)
         path = tier_file(home, tier, site=site, project=project, release=release)
         # The version that is answered from, should `current` move on meanwhile.
-        entry["release"] = path.parent.name if path.parent.parent == home.releases else path.parent.parent.name
-        process = _start(path, sql, seconds)
-        names = frozenset(_read_line(process, seconds)["names"])
-        question = audit.ask(home, entry, sql, names)
-        head = _read_line(process, seconds)
-        if head["refusal"]:
-            raise QueryRefused(head["refusal"])
-        return Answer(process, pa.ipc.open_stream(process.stdout), seconds, question)
-    except (QueryRefused, ReleaseError, pa.ArrowInvalid) as error:
-        _end(process)
+        entry["release"] = path.relative_to(home.releases).parts[0]
+        worker = pool.take(path, stop) if pool else Worker(path)
+        question = audit.ask(home, entry, sql, worker.names)
+        worker.ask(sql, seconds, limit, most_rows)
+        if stop:
+            stop.acts_on(worker.stop)
+        first = worker.frame(seconds + GRACE_SECONDS)
+        if first[0] == b"r":
+            refusal = json.loads(first[1])
+            let_go(not refusal["last"])
+            worker = None
+            raise QueryRefused(refusal["refusal"])
+    except WorkerGone:
+        let_go(False)
+        assert question is not None
+        question.end("refused")
+        raise QueryRefused(killed_sentence(seconds)) from None
+    except (QueryRefused, ReleaseError, QueryBusy) as error:
         question = question or audit.ask(home, entry, sql, frozenset())
         question.end("no release" if isinstance(error, ReleaseError) else "refused")
-        if isinstance(error, pa.ArrowInvalid):
-            raise QueryRefused(f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory") from None
         raise
     except RanvierError:  # the log cannot be written, so nothing is answered
-        _end(process)
+        let_go(False)
         raise
 
+    def done(asked: audit.Question, outcome: audit.End, rows: int, is_well: bool) -> None:
+        let_go(is_well)
+        asked.end(outcome, rows)
 
-def _end(process: subprocess.Popen[bytes] | None) -> None:
-    if process is not None:
-        process.kill()
-        process.wait()
-
-
-def _start(path: Path, sql: str, seconds: float) -> subprocess.Popen[bytes]:
-    refuse_by_size(sql)
-    root = str(Path(__file__).parent.parent)
-    # Nothing of our environment is handed on: it may hold the secret behind the pseudonyms.
-    environment = {
-        "PATH": os.defpath,
-        "PYTHONPATH": root,
-        "LC_ALL": "C.UTF-8",
-        "HOME": "/nonexistent",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "warehouse.gateway_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=path.parent,
-    )
-    assert process.stdin is not None
-    try:
-        process.stdin.write(json.dumps({"path": str(path.resolve()), "sql": sql, "seconds": seconds}).encode())
-        process.stdin.close()
-    except BrokenPipeError:  # it is dead already; reading its first line says so
-        pass
-    return process
-
-
-def _read_line(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
-    assert process.stdout is not None
-    # The process interrupts itself in time; this is for one that no longer listens.
-    timer = threading.Timer(seconds + 15, process.kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        line = process.stdout.readline()
-    finally:
-        timer.cancel()
-    try:
-        head: dict[str, Any] = json.loads(line)
-    except ValueError:
-        process.kill()
-        raise QueryRefused(
-            f"The query was stopped; it may take {seconds:g} s and {MEMORY} of memory; ask for less at once"
-        ) from None
-    return head
+    answer = Answer(worker, first, seconds, partial(done, question))
+    answer.release = entry["release"]
+    return answer

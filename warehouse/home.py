@@ -94,6 +94,27 @@ class ReleaseSettings(BaseModel):
     """How many releases are kept; all without it. The current one is always kept."""
 
 
+class Gateway(BaseModel):
+    """What `ranvier serve` allows. The defaults suit a network of tens of analysts on one machine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    open_needs_token: bool = False
+    """Whether the tier `open` is for people with a token only."""
+    requests_per_minute: int = Field(default=600, ge=1)
+    """Of one person; somebody without a token has a fifth of it, by address."""
+    queries_at_once: int = Field(default=4, ge=1)
+    """Of one person. A further one is told to come back."""
+    seconds: float = Field(default=60, gt=0, le=3600)
+    """Longest a query may take."""
+    rows: int = Field(default=5_000_000, ge=1)
+    """Most rows of an answer."""
+    processes_per_file: int = Field(default=3, ge=1)
+    """Queries that run at once on one tier's file; others wait. A process takes up to 1 GB."""
+    processes: int = Field(default=12, ge=1)
+    """Over all files."""
+
+
 class Network(BaseModel):
     """What `network.yaml` holds. It never holds a secret."""
 
@@ -106,6 +127,7 @@ class Network(BaseModel):
     """A delivery without a `_COMPLETE` file counts as complete when nothing in it has changed for this long."""
     sites: list[Site] = []
     imaging: Imaging = Imaging()
+    gateway: Gateway = Gateway()
     thresholds: dict[str, Any] = {}
     """Overrides of `qa/imaging/thresholds.yaml`, by threshold name."""
     releases: ReleaseSettings = ReleaseSettings()
@@ -162,6 +184,11 @@ class Home:
     @property
     def audit(self) -> Path:
         return self.root / "audit"
+
+    @property
+    def access(self) -> Path:
+        """Who may see what. For the gateway's account only."""
+        return self.root / "access"
 
     @property
     def dagster(self) -> Path:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from network import Lake
 
 from warehouse import audit, gateway, releases
 from warehouse.errors import QueryRefused, ReleaseError
+from warehouse.workers import Pool
+
+POOL = Pool()
+"""Processes are kept between the questions here; the tests that look at the process itself start their own."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed_pool() -> Iterator[None]:
+    yield
+    POOL.close()
 
 
 def ask(made: Lake, sql: str, tier: str = "registered", **more: object) -> list[tuple[object, ...]]:
-    with gateway.query(made.home, sql, tier=tier, user="tester", **more) as answer:  # type: ignore[arg-type]
+    with gateway.query(made.home, sql, tier=tier, user="tester", pool=POOL, **more) as answer:  # type: ignore[arg-type]
         return answer.rows
 
 
@@ -150,12 +161,12 @@ def test_address_space_is_limited(released: Lake, monkeypatch: pytest.MonkeyPatc
     """What DuckDB's memory limit does not cover, the operating system's does."""
     path = str(gateway.tier_file(released.home, "registered").resolve())
     code = (
-        "import io, sys; from warehouse import gateway_process, select_only\n"
+        "import io, sys; from warehouse.confinement import confine; confine()\n"
+        "from warehouse import gateway_process, select_only\n"
         "select_only.FUNCTIONS = select_only.FUNCTIONS | {'range'}\n"
         "out = io.BytesIO()\n"
-        "request = {'path': sys.argv[1], 'sql': 'select len(range(2000000000))', 'seconds': 30}\n"
-        "code = gateway_process.serve(request, out)\n"
-        "print(code, out.getvalue().decode())"
+        "is_well = gateway_process.Server(sys.argv[1], out).answer('select len(range(2000000000))', 30.0)\n"
+        "print(int(not is_well), out.getvalue()[5:].decode())"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("1 ")
@@ -189,7 +200,7 @@ def test_rows_stream_and_an_abandoned_answer_leaves_no_process(released: Lake) -
     with gateway.query(released.home, sql, tier="registered", user="tester") as answer:
         batch = next(iter(answer.batches()))
         assert 0 < batch.num_rows <= 20_000
-    assert answer._process.returncode is not None
+    assert not answer._worker.is_alive
 
 
 def test_each_tier_answers_from_its_own_file(released: Lake) -> None:
