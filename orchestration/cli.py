@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.commands import HomeOption, out, query, release
+from orchestration.commands import HomeOption, out, query, release, user
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home, Network, Site, find_home
 
@@ -26,6 +26,7 @@ site_app = typer.Typer(no_args_is_help=True, help="The sites of the network.")
 app.add_typer(site_app, name="site")
 app.add_typer(release.app, name="release")
 app.add_typer(query.app)
+app.add_typer(user.app, name="user")
 
 
 def save_network(home: Home, network: Network) -> None:

@@ -26,3 +26,7 @@ class ReleaseError(RanvierError):
 
 class QueryRefused(RanvierError):
     """A query asks for something its tier does not allow."""
+
+
+class AccessError(RanvierError):
+    """A person, a grant or a token cannot be made, found or accepted."""

@@ -120,6 +120,11 @@ class Home:
         return self.root / "audit"
 
     @property
+    def access(self) -> Path:
+        """Who may see what. For the gateway's account only."""
+        return self.root / "access"
+
+    @property
     def dagster(self) -> Path:
         return self.root / "dagster"
 
