@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.commands import HomeOption, out, query, release, user
+from orchestration.commands import HomeOption, mirror, out, query, release, user
 from warehouse.errors import HomeError, RanvierError
 from warehouse.home import Home, Network, Site, find_home
 
@@ -27,6 +27,7 @@ app.add_typer(site_app, name="site")
 app.add_typer(release.app, name="release")
 app.add_typer(query.app)
 app.add_typer(user.app, name="user")
+app.add_typer(mirror.app, name="mirror")
 
 
 def save_network(home: Home, network: Network) -> None:

@@ -30,3 +30,7 @@ class QueryRefused(RanvierError):
 
 class AccessError(RanvierError):
     """A person, a grant or a token cannot be made, found or accepted."""
+
+
+class MirrorError(RanvierError):
+    """The PostgreSQL mirror cannot be reached, set up, filled or compared."""

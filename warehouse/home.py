@@ -52,6 +52,17 @@ class Imaging(BaseModel):
     """Local worker processes. A brain mask takes about 2 GB, and one is made at a time (see `qa.imaging.mask`)."""
 
 
+class Mirror(BaseModel):
+    """Limits of each user of the PostgreSQL mirror."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(default=60, gt=0)
+    """How long a statement may take; the watchdog ends it then, whatever the user has set."""
+    connections: int = Field(default=5, ge=1)
+    """Connections at a time. DBeaver opens two or three."""
+
+
 class Network(BaseModel):
     """What `network.yaml` holds. It never holds a secret."""
 
@@ -64,6 +75,7 @@ class Network(BaseModel):
     """A delivery without a `_COMPLETE` file counts as complete when nothing in it has changed for this long."""
     sites: list[Site] = []
     imaging: Imaging = Imaging()
+    mirror: Mirror = Mirror()
     thresholds: dict[str, Any] = {}
     """Overrides of `qa/imaging/thresholds.yaml`, by threshold name."""
     policy: dict[str, Any] = {}
