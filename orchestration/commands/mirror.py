@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -120,7 +121,7 @@ def _status(home: Home, as_json: bool) -> None:
             }
             for state in states
         ],
-        "users": members,
+        "users": [asdict(member) for member in members],
         "problems": found,
         "watch_last_seen": seen.isoformat() if seen else None,
     }
@@ -135,7 +136,7 @@ def _status(home: Home, as_json: bool) -> None:
     out.print(table)
     people = Table("user", "may connect to", "password")
     for member in members:
-        people.add_row(member["user"], ", ".join(member["tiers"]), "yes" if member["has_password"] else "not yet")
+        people.add_row(member.user, ", ".join(member.tiers), "yes" if member.has_password else "not yet")
     out.print(people)
     out.print(f"The watch last looked at {seen:%Y-%m-%d %H:%M:%S} UTC." if seen else "No watch has run yet.")
     for problem in found:

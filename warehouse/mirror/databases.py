@@ -67,9 +67,9 @@ def list_databases(admin: Connection) -> dict[Target, str]:
 
 
 def ensure_database(admin: Connection, target: Target, seconds: float) -> str:
-    """The database of a target, made and closed when it is not there yet; its rights are set anew in any case.
+    """The database of a target, made and closed when it is not there; its rights are set anew in any case.
 
-    Its name is random: everyone on a server sees the names of all databases, and a site's or project's would tell of it.
+    Its name is random: everyone on a server sees the names of all databases, and a site's or project's would tell.
     """
     row = admin.execute(
         "insert into public.tier_database as held values (%s, %s, %s, %s)"
@@ -123,7 +123,7 @@ def _close(database: str) -> None:
 def read_state(database: str, target: Target) -> State:
     """The release a database holds."""
     with connect(database) as connection:
-        if not connection.execute("select to_regclass(%s)", [f"{BOOKS}.release"]).fetchone() != (None,):
+        if connection.execute("select to_regclass(%s)", [f"{BOOKS}.release"]).fetchone() == (None,):
             return State(database, target)
         row = connection.execute(f"select version, sha256, published from {BOOKS}.release").fetchone()
         names = connection.execute(
@@ -131,7 +131,8 @@ def read_state(database: str, target: Target) -> State:
             " pg_attribute join pg_class on attrelid = pg_class.oid where relnamespace = to_regnamespace(%s)",
             [SCHEMA, SCHEMA],
         ).fetchall()
-    return State(database, target, *(row or ()), names=frozenset(name.lower() for (name,) in names))
+    version, sha256, published = row or (None, None, None)
+    return State(database, target, version, sha256, published, frozenset(name.lower() for (name,) in names))
 
 
 def drop_database(admin: Connection, database: str) -> None:

@@ -70,7 +70,10 @@ def duckdb_beside(path: Path, database: str) -> Iterator[duckdb.DuckDBPyConnecti
     MirrorError
         DuckDB could not read or write. Its own words are left out: they can hold values.
     """
-    config = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
     try:
         with duckdb.connect(config=config) as db:
             folder = files("duckdb_extension_postgres_scanner") / "extensions" / f"v{duckdb.__version__}"
@@ -161,7 +164,7 @@ def fill(connection: Connection, path: Path, database: str, target: Target, say:
 
 def _create(connection: Connection, table: Source) -> None:
     columns = [
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(_type(table.name, name, kind)))  # type: ignore[arg-type]
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(_type(table.name, name, kind)))
         for name, kind in table.columns
     ]
     # Autovacuum on a table that is about to be renamed or dropped deadlocks with it.

@@ -7,6 +7,7 @@ Here: making, granting and closing roles, passwords that are shown once. Not her
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from datetime import timedelta
 
 from psycopg import sql
@@ -93,8 +94,18 @@ def _end_sessions(admin: Connection, name: str, database: str | None) -> None:
     )
 
 
-def list_members(admin: Connection) -> list[dict[str, object]]:
-    """Users of the mirror: whether they can log in, and to which databases."""
+@dataclass(frozen=True)
+class Member:
+    """A user of the mirror."""
+
+    user: str
+    can_log_in: bool
+    has_password: bool
+    tiers: list[str]
+
+
+def list_members(admin: Connection) -> list[Member]:
+    """Users of the mirror: whether they can log in, and to what."""
     rows = admin.execute(
         "select rolname, rolcanlogin, rolpassword is not null from pg_authid"
         " where pg_has_role(oid, %s, 'member') and not rolsuper and rolname <> %s order by 1",
@@ -102,22 +113,22 @@ def list_members(admin: Connection) -> list[dict[str, object]]:
     ).fetchall()
     named = {database: str(target) for target, database in list_databases(admin).items()}
     return [
-        {
-            "user": name,
-            "can_log_in": can_log_in and has_password,
-            "has_password": has_password,
-            "tiers": sorted(named[group] for group in _groups(admin, name) if group in named),
-        }
+        Member(
+            name,
+            can_log_in and has_password,
+            has_password,
+            sorted(named[group] for group in _groups(admin, name) if group in named),
+        )
         for name, can_log_in, has_password in rows
     ]
 
 
 def issue_password(admin: Connection, name: str) -> tuple[str, list[tuple[Target, str]]]:
-    """Give a user a new random password. Returned this once, with the databases it opens; the server keeps a verifier.
+    """Give a user a new random password. Returned this once, with what it opens; the server keeps a verifier.
 
     Raises MirrorError when the mirror has no such user.
     """
-    known = {member["user"]: member for member in list_members(admin)}
+    known = {member.user for member in list_members(admin)}
     groups = _groups(admin, name) if name in known else set()
     if not groups:
         raise MirrorError(

@@ -30,7 +30,13 @@ USERS = "ranvier_users"
 OLDEST = 150000
 """PostgreSQL 15: the version all of this was proven on; older ones let everyone create tables in `public`."""
 
-# The tiers' databases are set up for readers. Our own statements carry verifiers of passwords: they stay out of the log.
+NOT_SUPERUSER = (
+    "PGUSER is not a superuser of the server; taking catalogue rights away and reading the statement log need one. Give"
+    " the mirror a server of its own"
+)
+
+# The tiers' databases are set up for readers. Our own statements carry verifiers of passwords: they stay out of the
+# log.
 # A killed publish is noticed within a second, so that its successor does not wait for what it left running.
 OPTIONS = " ".join(
     f"-c {setting}"
@@ -93,6 +99,8 @@ def connect(database: str = ADMIN) -> Iterator[Connection]:
     except psycopg.OperationalError as error:
         if database == ADMIN and "does not exist" in str(error):
             raise MirrorError("The mirror is not set up on this server; run: ranvier mirror postgres --init") from None
+        if "permission denied to set parameter" in str(error):
+            raise MirrorError(NOT_SUPERUSER) from None
         raise MirrorError(
             "The PostgreSQL server does not answer or does not let us in; set PGHOST, PGPORT, PGUSER and PGPASSWORD (or"
             f" a password file) to the server and its administrator. It says: {_first_line(error)}"
@@ -118,10 +126,7 @@ def require_administrator(connection: Connection) -> None:
         raise MirrorError("The server is older than PostgreSQL 15; the mirror needs 15 or newer")
     row = connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()
     if not row or not row[0]:
-        raise MirrorError(
-            "PGUSER is not a superuser of the server; taking catalogue rights away and reading the statement log need"
-            " one. Give the mirror a server of its own"
-        )
+        raise MirrorError(NOT_SUPERUSER)
 
 
 def set_up(connection: Connection) -> None:
@@ -191,8 +196,8 @@ def _hba_problems(connection: Connection) -> list[str]:
         matching = [rule for rule in rules if rule[0] in types]
         if not _is_closed(matching, allowed[way], needed=way == "tls"):
             return [
-                "pg_hba.conf must let tier users in over TLS with a password only: put these lines at its top, then run"
-                f" select pg_reload_conf():\n{HBA}"
+                "pg_hba.conf must let tier users in over TLS with a password only: put these lines at its top, then"
+                f" run select pg_reload_conf():\n{HBA}"
             ]
     return []
 

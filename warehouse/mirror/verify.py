@@ -34,8 +34,8 @@ class Compared:
 def verify(home: Home, say: Progress = silent) -> tuple[list[Compared], list[str]]:
     """Every table compared, and what is wrong besides, in words.
 
-    DuckDB reads both sides and hashes each row; the sum of the hashes and the count do not depend on the order, and a row
-    that stands twice counts twice.
+    DuckDB reads both sides and hashes each row; the sum of the hashes and the count do not depend on the order, and a
+    row that stands twice counts twice.
 
     Raises
     ------

@@ -3,10 +3,10 @@
 Here: reading the server's statement log and ending statements, until told to stop. Not here: the audit log itself
 (`warehouse.audit`).
 
-A user may raise `statement_timeout`; PostgreSQL lets everyone. So the limit is kept from outside, by the administrator's
-connection. Statements come from the server's own JSON log, which a user cannot turn off: a look at `pg_stat_activity`
-now and then would miss the short ones. The log is read through the server, from where the last watch stopped, so nothing
-is lost while no watch runs (the server keeps a week).
+A user may raise `statement_timeout`; PostgreSQL lets everyone. So the limit is kept from outside, by the
+administrator's connection. Statements come from the server's own JSON log, which a user cannot turn off: a look at
+`pg_stat_activity` now and then would miss the short ones. The log is read through the server, from where the last watch
+stopped, so nothing is lost while no watch runs (the server keeps a week).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def look(watcher: Watch, admin: Connection) -> None:
     end_overtime(watcher, admin)
     read_log(watcher, admin)
     admin.execute(
-        "insert into public.watch values (true, clock_timestamp()) on conflict (only_row) do update set seen = excluded.seen"
+        "insert into public.watch values (true, clock_timestamp()) on conflict (only_row) do update"
+        " set seen = excluded.seen"
     )
 
 

@@ -127,7 +127,7 @@ class Server:
         if self.user:
             shutil.chown(path, self.user)
 
-    def start(self) -> None:
+    def start(self, **more: object) -> None:
         with (self.folder / "stderr").open("ab") as log:
             self.process = subprocess.Popen(
                 [self.binaries / "postgres", "-D", self.data], user=self.user, stdout=log, stderr=log, cwd="/"
@@ -135,7 +135,7 @@ class Server:
         until = time.monotonic() + 30
         while True:
             try:
-                self.admin("postgres").close()
+                self.connect("boss", self.password, "postgres", **more).close()
                 return
             except psycopg.OperationalError:
                 if time.monotonic() > until or self.process.poll() is not None:
