@@ -92,6 +92,7 @@ def publish(home: Home, say: Progress = silent, *, again: bool = False) -> Outco
             raise MirrorError("The server is not ready to hold data. " + " ".join(found))
         if admin.execute("select pg_try_advisory_lock(%s)", [PUBLISHER]).fetchone() != (True,):
             raise MirrorError("Another publish is running on this server; wait for it, then run this again")
+        _require_same_network(admin, home)
         dropped = [target for target in list_databases(admin) if target not in files]
         for target in dropped:
             drop_database(admin, list_databases(admin)[target])
@@ -110,6 +111,19 @@ def publish(home: Home, say: Progress = silent, *, again: bool = False) -> Outco
             done.append(Published(target, database, rows, time.monotonic() - started, True))
         taken = sync_users(admin, home)
     return Outcome(folder.name, done, dropped, taken)
+
+
+def _require_same_network(admin: Connection, home: Home) -> None:
+    """A release of another network would have all databases of this one dropped."""
+    name = home.network().name
+    row = admin.execute("select name from public.network").fetchone()
+    if row is None:
+        admin.execute("insert into public.network values (true, %s)", [name])
+    elif row[0] != name:
+        raise MirrorError(
+            f"This server mirrors another network, {row[0]!r}; check PGHOST and --home. If this one was renamed, run in"
+            f" the database {ADMIN}: update public.network set name = '<the new name>'"
+        )
 
 
 def swap(connection: Connection, database: str, version: str, sha256: str, seconds: float) -> None:

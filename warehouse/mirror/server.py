@@ -152,6 +152,7 @@ def set_up(connection: Connection) -> None:
             "create table if not exists public.log_position (file text primary key, first_bytes text not null,"
             " position bigint not null)"
         )
+        admin.execute("create table if not exists public.network (only_row boolean primary key, name text not null)")
         admin.execute(
             "create table if not exists public.watch (only_row boolean primary key, seen timestamptz not null)"
         )

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,21 @@ def binaries() -> Path:
 
 @pytest.fixture(scope="session")
 def server(binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of `mirrored`."""
+    with ready(binaries, tmp_path_factory.mktemp("empty")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def spare(binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for homes that are written for one test: a mirror holds one home."""
+    with ready(binaries, tmp_path_factory.mktemp("spare")) as started:
+        yield started
+
+
+@contextmanager
+def ready(binaries: Path, empty: Path) -> Iterator[Server]:
     """A server that `--init` has set up and called ready."""
-    empty = tmp_path_factory.mktemp("empty")
     (empty / "network.yaml").write_text("{}")
     with running(binaries) as started:
         started.ranvier(empty, "--init", check=False)

@@ -32,8 +32,10 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def own(binaries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaching: Server) -> Home:
-    """A home of one tier, in the shared server; a mirror belongs to one home, so the other tiers' databases go."""
+def own(spare: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home of one tier, whose mirror is the spare server."""
+    for name, value in spare.environment.items():
+        monkeypatch.setenv(name, value)
     return make_home(tmp_path / "home")
 
 
@@ -122,6 +124,17 @@ def test_a_withdrawn_subject_is_gone_from_rows_statistics_and_files(mirrored: Mi
     assert all(c.is_equal for c in compared)
 
 
+def test_a_server_that_mirrors_another_network_is_left_alone(
+    mirrored: Mirrored, reaching: Server, tmp_path: Path
+) -> None:
+    other = make_home(tmp_path / "other")
+    other.network_file.write_text("name: Another network")
+    write_release(other, "2026-11-24.1", subjects=3, visits=2)
+    with pytest.raises(MirrorError, match="another network"):
+        publish(other)
+    assert len(statuses(mirrored.home)) == len(mirrored.databases)
+
+
 def test_two_publishes_do_not_run_at_once(mirrored: Mirrored, reaching: Server) -> None:
     with connect() as other:
         other.execute("select pg_advisory_lock(%s)", [PUBLISHER])
@@ -156,13 +169,13 @@ class Reader(threading.Thread):
             self.slowest = max(self.slowest, time.monotonic() - started)
 
 
-def test_readers_see_no_error_and_no_mixture_during_ten_publishes(own: Home, reaching: Server) -> None:
+def test_readers_see_no_error_and_no_mixture_during_ten_publishes(own: Home, spare: Server) -> None:
     write_release(own, "2026-11-24.1", subjects=500, visits=100)
     add_user(own, User("reader", "registered"))
     publish(own)
     with connect() as admin:
         password, _ = issue_password(admin, "reader")
-    readers = [Reader(reaching.connect("reader", password, database_of(own))) for _ in range(2)]
+    readers = [Reader(spare.connect("reader", password, database_of(own))) for _ in range(2)]
     for reader in readers:
         reader.start()
     expected = {(500 * 100, 100)}
@@ -204,31 +217,31 @@ def start_publish(home: Home, server: Server) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_publish_killed_at_any_point_leaves_a_whole_release(own: Home, reaching: Server) -> None:
+def test_a_publish_killed_at_any_point_leaves_a_whole_release(own: Home, spare: Server) -> None:
     write_release(own, "2026-11-24.1", subjects=1000, visits=150)
     publish(own)
     database = database_of(own)
     write_release(own, "2026-11-24.2", subjects=1000, visits=151)
     started = time.monotonic()
-    assert start_publish(own, reaching).wait(120) == 0
+    assert start_publish(own, spare).wait(120) == 0
     length = time.monotonic() - started
     left_over = 0
     for point in range(10):
         version = point + 3
         old, new = 1000 * (148 + version), 1000 * (149 + version)
         write_release(own, f"2026-11-24.{version}", subjects=1000, visits=149 + version)
-        process = start_publish(own, reaching)
+        process = start_publish(own, spare)
         time.sleep(length * (point + 0.5) / 10)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with reaching.admin(database) as admin:
+        with spare.admin(database) as admin:
             assert admin.execute("select version, (select count(*) from fct_visit) from mirror.release").fetchone() in (
                 (f"2026-11-24.{version - 1}", old),
                 (f"2026-11-24.{version}", new),
             )
             left_over += admin.execute("select to_regnamespace('release_next')").fetchone() != (None,)
         publish(own)
-        with reaching.admin(database) as admin:
+        with spare.admin(database) as admin:
             assert admin.execute("select to_regnamespace('release_next')").fetchone() == (None,)
         compared, wrong = verify(own)
         assert not wrong
@@ -236,22 +249,22 @@ def test_a_publish_killed_at_any_point_leaves_a_whole_release(own: Home, reachin
     assert left_over >= 3  # the points do fall into the load
 
 
-def test_a_reader_who_sits_on_a_table_does_not_stop_a_publish(own: Home, reaching: Server, tmp_path: Path) -> None:
+def test_a_reader_who_sits_on_a_table_does_not_stop_a_publish(own: Home, spare: Server, tmp_path: Path) -> None:
     home = make_home(tmp_path / "impatient", seconds=2)
     write_release(home, "2026-11-24.1", subjects=5, visits=2)
     publish(home)
-    sitting = reaching.admin(database_of(home))
+    sitting = spare.admin(database_of(home))
     sitting.execute("begin")
     sitting.execute("select count(*) from fct_visit")
     write_release(home, "2026-11-24.2", subjects=5, visits=3)
     publish(home)
     with pytest.raises(psycopg.OperationalError):
         sitting.execute("select 1")
-    with reaching.admin(database_of(home)) as admin:
+    with spare.admin(database_of(home)) as admin:
         assert admin.execute("select count(*) from fct_visit").fetchone() == (15,)
 
 
-def test_what_the_release_has_no_file_for_is_dropped(own: Home, reaching: Server) -> None:
+def test_what_the_release_has_no_file_for_is_dropped(own: Home, spare: Server) -> None:
     write_release(own, "2026-11-24.1", subjects=5, visits=2)
     (own.current_release / "controlled").mkdir()
     (own.current_release / "controlled" / "lesions.duckdb").write_bytes(
@@ -259,11 +272,11 @@ def test_what_the_release_has_no_file_for_is_dropped(own: Home, reaching: Server
     )
     publish(own)
     gone = next(state.database for state in statuses(own) if state.target == Target("controlled", project="lesions"))
-    with reaching.admin(gone) as admin:
+    with spare.admin(gone) as admin:
         assert admin.execute("select count(*) from fct_visit").fetchone() == (10,)
     write_release(own, "2026-11-24.2", subjects=5, visits=2)
     assert publish(own).dropped == [Target("controlled", project="lesions")]
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
-        reaching.admin(gone)
-    with reaching.admin("postgres") as admin:
+        spare.admin(gone)
+    with spare.admin("postgres") as admin:
         assert admin.execute("select count(*) from pg_roles where rolname = %s", [gone]).fetchone() == (0,)
