@@ -7,7 +7,7 @@ RUN := $(UV) run --no-sync
 # Hospital networks sign their traffic anew: trust the certificates the machine trusts.
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help install demo test ui slow lint types arrow drift docs
+.PHONY: help install demo test ui postgres slow lint types arrow drift docs
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,13 +23,16 @@ demo: install ## simulate a four-site network, run everything, print what was fo
 	@$(RUN) ranvier demo --home demo-home --fresh
 
 test: install ## the test suite that fits in 15 minutes
-	$(RUN) pytest -n 2 --dist loadfile -m "not slow and not ui"
+	$(RUN) pytest -n 2 --dist loadfile -m "not slow and not ui and not postgres"
 
 ui: install ## the Dagster UI, driven as a user would, in four minutes
 	$(RUN) pytest -m ui
 
-slow: install ## the long tests: planted faults, real scans, kills, the Dagster UI
-	$(RUN) pytest -m "slow or ui"
+postgres: install ## the PostgreSQL mirror on a server that the tests start
+	$(RUN) pytest -m postgres
+
+slow: install ## the long tests: planted faults, real scans, kills, the Dagster UI, PostgreSQL
+	$(RUN) pytest -m "slow or ui or postgres"
 
 lint: install ## ruff: style and formatting
 	$(RUN) ruff check .

@@ -20,6 +20,7 @@ from orchestration.commands import (
     HomeOption,
     audit,
     lineage,
+    mirror,
     out,
     policy,
     project,
@@ -43,6 +44,7 @@ app.add_typer(lineage.app)
 app.add_typer(user.app, name="user")
 app.add_typer(serve.app)
 app.add_typer(audit.app, name="audit")
+app.add_typer(mirror.app, name="mirror")
 
 
 def make_home(home: Home, name: str) -> None:

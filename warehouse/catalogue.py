@@ -133,11 +133,12 @@ def _model_yaml(model: str, table: Table, alias: str | None) -> list[str]:
     for column in table.columns:
         lines.append(f"      - name: {column.name}")
         lines.append(f"        data_type: {column.type}")
-        lines.append(f"        description: {_quoted(_described(column))}")
+        lines.append(f"        description: {_quoted(described(column))}")
     return lines
 
 
-def _described(column: Column) -> str:
+def described(column: Column) -> str:
+    """Meaning of a tier's column, with what its tier did to it, its unit and its range."""
     text = column.description
     if column.how == "redact":
         text += " Small counts are empty, the others rounded."

@@ -38,3 +38,7 @@ class QueryBusy(RanvierError):
     def __init__(self, text: str, *, retry_seconds: int) -> None:
         super().__init__(text)
         self.retry_seconds = retry_seconds
+
+
+class MirrorError(RanvierError):
+    """The PostgreSQL mirror cannot be reached, set up, filled or compared."""

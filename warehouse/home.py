@@ -115,6 +115,17 @@ class Gateway(BaseModel):
     """Over all files."""
 
 
+class Mirror(BaseModel):
+    """Limits of each user of the PostgreSQL mirror."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(default=60, gt=0)
+    """How long a statement may take; the watchdog ends it then, whatever the user has set."""
+    connections: int = Field(default=5, ge=1)
+    """Connections at a time. DBeaver opens two or three."""
+
+
 class Network(BaseModel):
     """What `network.yaml` holds. It never holds a secret."""
 
@@ -128,6 +139,7 @@ class Network(BaseModel):
     sites: list[Site] = []
     imaging: Imaging = Imaging()
     gateway: Gateway = Gateway()
+    mirror: Mirror = Mirror()
     thresholds: dict[str, Any] = {}
     """Overrides of `qa/imaging/thresholds.yaml`, by threshold name."""
     releases: ReleaseSettings = ReleaseSettings()
