@@ -119,6 +119,13 @@ class Pseudonyms:
             }
         return [found[lookup] for lookup in lookups]
 
+    def keys_in_project(self, project: str, keys: Iterable[str]) -> frozenset[str]:
+        """A project's own keys of these keys of the network, as far as it has them."""
+        wanted = set(keys)
+        with self._connect() as db:
+            rows = db.execute("select key, project_key from project_pseudonym where project = ?", (project,))
+            return frozenset(project_key for key, project_key in rows if key in wanted)
+
     def project_keys(
         self, project: str, wanted: Mapping[str, Iterable[str]], most_days: int
     ) -> list[tuple[str, str, str, int | None]]:

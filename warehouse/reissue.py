@@ -19,6 +19,7 @@ import duckdb
 from warehouse import gate, lake, manifest, releases
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
+from warehouse.pseudonyms import Pseudonyms
 
 PERSONAL = ("subject_key", "session_key", "series_key", "entity_key")
 """Columns by which a row belongs to a subject."""
@@ -114,16 +115,19 @@ def _strip_release(
     content = manifest.read(source)
     keys = subjects | _images_of(source / "steward.duckdb", subjects)
     version, folder = releases.open_build_folder(home, now)
-    # A project's file has pseudonyms of its own, so that its rows cannot be told by these keys: it is left out.
-    kept = [name for name in content["files"] if name.endswith(".duckdb") and not name.startswith("controlled/")]
-    left_out = sorted(name for name in content["files"] if name.startswith("controlled/"))
+    pseudonyms = Pseudonyms(home)
+    kept = [name for name in content["files"] if name.endswith(".duckdb")]
     counts: dict[str, dict[str, int]] = {}
     problems: list[str] = []
     for name in kept:
         is_marked = name == "steward.duckdb" and not everywhere
-        counts[name] = _strip_file(source / name, folder / name, keys, version, is_marked=is_marked)
+        # A project's file has keys of its own.
+        is_project = name.startswith("controlled/")
+        told = pseudonyms.keys_in_project(Path(name).stem, keys) if is_project else keys
+        (folder / name).parent.mkdir(exist_ok=True)
+        counts[name] = _strip_file(source / name, folder / name, told, version, is_marked=is_marked)
         if not is_marked:
-            problems += gate.forbidden_keys(name, folder / name, set(keys))
+            problems += gate.forbidden_keys(name, folder / name, set(told | keys))
     if problems:
         shutil.rmtree(folder, ignore_errors=True)
         raise ReleaseError(f"Release {old} is not issued again, it would still tell of them: {'; '.join(problems)}")
@@ -133,8 +137,6 @@ def _strip_release(
         "reason": reason,
         "reissued_datetime": now.isoformat(),
         "row_counts": counts,
-        "suppressed_counts": {name: facts for name, facts in content["suppressed_counts"].items() if name in kept},
-        "files_left_out": left_out,
         "files": {
             name: {"sha256": lake.sha256_file(folder / name), "bytes_count": (folder / name).stat().st_size}
             for name in kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 import yaml
 from network import NOW, Lake, make_lake, put, run_dbt
 
-from warehouse import dbt, gate, lake, projects, releases
+from warehouse import dbt, gate, lake, projects, reissue, releases
 from warehouse.errors import ReleaseError
+from warehouse.home import Home
 from warehouse.policy import load_policy
 from warehouse.projects import Project
+from warehouse.pseudonyms import Pseudonyms
 
 TODAY = NOW.date()
 KEYED = ("sbj_", "ses_", "ser_")
@@ -110,6 +113,23 @@ def test_no_key_of_the_network_or_of_another_project_stands_in_a_file(network: t
         assert not keys & networks
         content = (folder / f"controlled/{name}.duckdb").read_bytes()
         assert not [key for key in networks if key.encode() in content]
+
+
+def test_a_subject_who_leaves_leaves_the_projects_too(network: tuple[Lake, Path], tmp_path: Path) -> None:
+    made, folder = network
+    home = Home(tmp_path / "home")
+    shutil.copytree(made.home.root, home.root, symlinks=True)
+    sharing = rows(folder / "steward.duckdb", "select subject_key from dim_subject where is_shared order by 1")
+    gone = str(sharing[0][0])
+    own = Pseudonyms(home).keys_in_project("tables", {gone})
+    assert own and rows(folder / "controlled/tables.duckdb", f"from dim_subject where subject_key in {(*own, '')}")
+    (issued,) = reissue.reissue(home, frozenset({gone}), reason="withdrawn", now=NOW)
+    new = releases.release_folder(home, issued.new)
+    assert rows(new / "controlled/tables.duckdb", "select count(*) from dim_subject") == [(19,)]
+    for path in (new / "controlled").glob("*.duckdb"):
+        left = Pseudonyms(home).keys_in_project(path.stem, {gone})
+        assert not left & texts(path)
+        assert not [key for key in left if key.encode() in path.read_bytes()]
 
 
 def test_dates_move_and_the_days_between_them_stay(network: tuple[Lake, Path]) -> None:
