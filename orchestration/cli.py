@@ -175,15 +175,20 @@ def report(
 
 
 @app.command()
-def quarantine(home: HomeOption = None) -> None:
-    """List what was refused, and why. Example: ranvier quarantine"""
+def quarantine(
+    home: HomeOption = None,
+    site: Annotated[str | None, typer.Option(help="Only this site.")] = None,
+) -> None:
+    """List what was refused, and why. Example: ranvier quarantine --site MILANO1"""
     from ingestion.quarantine import list_quarantine
 
-    frame = list_quarantine(find_home(home))
-    table = Table(*frame.columns)
-    for row in frame.iter_rows():
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(table)
+    frame = list_quarantine(find_home(home), site)
+    if frame.is_empty():
+        out.print("Nothing was refused.")
+    for (code, delivery), refused in frame.group_by("site_code", "delivery_key", maintain_order=True):
+        out.print(f"{code}, delivery {delivery}: {refused.height} refused", style="bold")
+        for row in refused.iter_rows(named=True):
+            out.print(f"  {row['what']} {row['where_found']}: {row['reason']}", markup=False, highlight=False)
 
 
 @app.command()
