@@ -27,6 +27,7 @@ def policy_show(
 ) -> None:
     """Show what a tier holds, column by column, and why. Example: ranvier policy show registered"""
     from warehouse import policy_words
+    from warehouse.policy import load_preset
 
     policy = _chosen(preset or "current", home)
     if tier is not None and tier not in policy.tiers:
@@ -34,9 +35,11 @@ def policy_show(
     if as_json:
         sys.stdout.write(json.dumps(policy_words.as_data(policy, tier), ensure_ascii=False, indent=1) + "\n")
         return
+    calls = load_preset(policy.preset).calls
     out.print(f"Preset {policy.preset}", style="bold")
     for name in [tier] if tier else list(policy.tiers):
-        out.print(f"\n{name}: {policy.rules[name].who}", style="bold")
+        called = f" ({calls[name]})" if name in calls else ""
+        out.print(f"\n{name}{called}: {policy.rules[name].who}", style="bold")
         for line in policy_words.rule_words(policy, name):
             out.print(f"  {line}", highlight=False, soft_wrap=True)
         if tier:

@@ -228,6 +228,7 @@ def test_subjects_in_every_table_are_those_of_dim_subject(network: tuple[Lake, P
                 assert held and held <= subjects, table.name
 
 
+@pytest.mark.slow
 def test_a_network_smaller_than_k_has_nobody_in_registered(tmp_path: Path) -> None:
     made = make_lake(tmp_path)
     dbt.prepare(made.home)

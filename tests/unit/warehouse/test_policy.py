@@ -188,6 +188,7 @@ def test_dates_can_be_told_by_month(folder: Path) -> None:
     [
         ("classes: [key, plain, quasi]", "classes: [key, plain, quasi, tracing]", "which registered.yaml does not"),
         ("classes: [key, plain, quasi]", "classes: [key, plain]", "row_level: false instead"),
+        ("classes: [key, plain, quasi]", "classes: [key, quasi]", "row_level: false instead"),
         ("classes: [key, plain, quasi]", "k: 3", "less k or l"),
         ("registered:\n", "rounding: 3\nregistered:\n", "smaller or finer"),
         ("registered:\n", "colour: red\nregistered:\n", "colour"),
