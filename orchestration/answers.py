@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -104,8 +104,10 @@ def _arrow(answer: Answer, _: Console) -> None:
             stream.write_batch(batch)
 
 
-def _output() -> pa.PythonFile:
-    return pa.PythonFile(sys.stdout.buffer, mode="w")
+def _output() -> BinaryIO:
+    """Standard output for bytes; the writers close what they are given, so it is a handle of its own."""
+    sys.stdout.flush()
+    return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
 
 
 FORMATS: dict[str, Callable[[Answer, Console], None]] = {

@@ -91,7 +91,7 @@ def test_a_long_answer_says_that_it_was_cut(run: Run) -> None:
 
 
 def test_formats_hold_the_same_rows(run: Run) -> None:
-    sql = "select subject_key, edss from fct_visit order by all"
+    sql = "select subject_key, edss from fct_visit order by subject_key, edss"
     wanted = [{"subject_key": f"sbj_{i % 3}", "edss": (i % 20) / 2} for i in range(250)]
     wanted.sort(key=lambda row: (row["subject_key"], row["edss"]))
     said = {
