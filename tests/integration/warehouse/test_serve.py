@@ -428,6 +428,7 @@ def test_an_attempt_over_http_shows_nothing_and_harms_nobody(served: Served, nam
     assert served.ask("select 1 as a", "rita").json() == [{"a": 1}]
 
 
+@pytest.mark.slow
 def test_the_listed_attempts_get_nowhere_over_http(released: Lake, tmp_path: Path) -> None:
     """Every attempt of the list, in one test: they share a server, and somebody else asks after each."""
     planted = plant(released.home, tmp_path / "ranvier_home_5c1d")
