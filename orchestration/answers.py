@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -34,13 +34,14 @@ def _table(answer: Answer, console: Console) -> None:
     cells = [[_cell(value) for value in row] for row in shown]
     widths = [max(len(line) for line in column) for column in zip(answer.columns, *cells, strict=True)]
     numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in answer.schema.types]
+    # A cell may be folded, a heading may not.
+    least = [min(width, max(NARROWEST, len(name))) for name, width in zip(answer.columns, widths, strict=True)]
     # Borders and padding take three characters a column and one more.
-    if sum(min(width, NARROWEST) for width in widths) + 3 * len(widths) + 1 <= console.width:
+    if sum(least) + 3 * len(least) + 1 <= console.width:
         table = Table(box=box.ROUNDED if sys.stdout.isatty() else box.ASCII)
-        for name, is_number, width in zip(answer.columns, numbers, widths, strict=True):
-            table.add_column(
-                Text(name), justify="right" if is_number else "left", overflow="fold", min_width=min(width, NARROWEST)
-            )
+        for name, is_number, width in zip(answer.columns, numbers, least, strict=True):
+            justify: Literal["left", "right"] = "right" if is_number else "left"
+            table.add_column(Text(name), justify=justify, overflow="fold", min_width=width)
         for row in cells:
             table.add_row(*(Text(cell) for cell in row))
         console.print(table)
@@ -103,8 +104,10 @@ def _arrow(answer: Answer, _: Console) -> None:
             stream.write_batch(batch)
 
 
-def _output() -> pa.PythonFile:
-    return pa.PythonFile(sys.stdout.buffer, mode="w")
+def _output() -> BinaryIO:
+    """Standard output for bytes; the writers close what they are given, so it is a handle of its own."""
+    sys.stdout.flush()
+    return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
 
 
 FORMATS: dict[str, Callable[[Answer, Console], None]] = {

@@ -8,6 +8,7 @@ the values that the audit log leaves out.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -38,6 +39,7 @@ WORDS = (
 )
 COMMANDS = ("tables", "describe", "format", "help", "quit")
 FORMATS = ("table", "csv", "json")
+WORD = string.ascii_letters + string.digits + "_"
 
 
 @dataclass
@@ -68,7 +70,7 @@ class SqlCompleter(Completer):
         before = document.text_before_cursor
         if before.count("'") % 2:  # inside a value
             return
-        word = document.get_word_before_cursor(pattern=re.compile(r"\w+"))
+        word = before[len(before.rstrip(WORD)) :]
         for text, kind in self._offers(before, document.text, word):
             if text.startswith(word.lower()) and text != word.lower():
                 yield Completion(text, start_position=-len(word), display_meta=kind)
@@ -102,8 +104,8 @@ def _aliased(text: str, name: str, columns: dict[str, list[str]]) -> str | None:
     """The table that `name` stands for in a question."""
     if name in columns:
         return name
-    found = re.search(rf"\b(\w+)\s+(?:as\s+)?{re.escape(name)}\b", text, re.IGNORECASE)
-    return found.group(1).lower() if found and found.group(1).lower() in columns else None
+    before = re.findall(rf"\b(\w+)\s+(?:as\s+)?{re.escape(name)}\b", text, re.IGNORECASE)
+    return next((word.lower() for word in before if word.lower() in columns), None)
 
 
 class Shell:

@@ -130,7 +130,8 @@ def queries() -> list[tuple[str, str, str]]:
         if arguments[:1] == ("sql",) and "--help" not in arguments:
             command, left = walk(arguments)
             given = command.make_context("ranvier", left).params
-            found.append((name, "site" if given["site"] else given["tier"], given["query"]))
+            if given["query"]:
+                found.append((name, "site" if given["site"] else given["tier"], given["query"]))
     return found
 
 

@@ -461,7 +461,7 @@ def test_the_listed_attempts_get_nowhere_over_http(released: Lake, tmp_path: Pat
 GUIDE = Path(__file__).parents[3] / "docs" / "analyst.md"
 SECTION = GUIDE.read_text(encoding="utf-8").split("## Ask over HTTP")[1].split("\n## ")[0]
 SNIPPETS = re.findall(r"```(python|bash|r)\n(.*?)```", SECTION, re.DOTALL)
-R_PACKAGES = ("httr2",)
+R_PACKAGES = ("httr2", "arrow")
 
 
 def _has_r() -> bool:
