@@ -206,6 +206,7 @@ class Pool:
         self._idle: list[Worker] = []
         self._count: dict[Identity, int] = {}
         self._waiting: dict[Identity, deque[_Waiter]] = {}
+        self._starting: set[Identity] = set()
         self._is_closed = False
 
     def take(self, path: Path, stop: Stop | None = None) -> Worker:
@@ -239,10 +240,18 @@ class Pool:
         if waiter.worker is not None:
             return waiter.worker
         try:
-            return Worker(path)
+            worker = Worker(path)
         except BaseException:
+            self._has_started(which)
             self._forget(which)
             raise
+        self._has_started(which)
+        return worker
+
+    def _has_started(self, which: Identity) -> None:
+        with self._lock:
+            self._starting.discard(which)
+            self._serve_waiting()
 
     def give_back(self, worker: Worker, *, is_well: bool = True) -> None:
         """Return a worker; one that is not well, dead, or on a file that was replaced, is ended."""
@@ -310,11 +319,13 @@ class Pool:
                 waiter.worker = worker
                 waiter.turn.set()
                 return True
-        if self._count.get(which, 0) >= self._per_file + self._dead(which):
+        # One start at a time for a file: starting costs a second of processor, which those at work need as well.
+        if which in self._starting or self._count.get(which, 0) >= self._per_file + self._dead(which):
             return False
         if sum(self._count.values()) >= self._total and not self._make_room():
             return False
         self._count[which] = self._count.get(which, 0) + 1
+        self._starting.add(which)
         waiter.may_start = True
         waiter.turn.set()
         return True

@@ -1,7 +1,7 @@
 """The HTTP gateway beside DuckDB in this process, and 50 clients while releases are published.
 
-`python -m tests.bench.gateway`: makes a release of 931,104 visits in a temporary home. Here: what is timed, and the rows
-of the tables in docs/benchmarks.md. Not here: limits as assertions (a busy machine would break them).
+`python -m tests.bench.gateway`: makes a release of 931,104 visits in a temporary home. Here: what is timed, and the
+rows of the tables in docs/benchmarks.md. Not here: limits as assertions (a busy machine would break them).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def make_home(root: Path) -> Home:
         with duckdb.connect(str(version / f"{name}.duckdb")) as db:
             db.execute(
                 "create table fct_visit as select 'S' || (i % 50000) as subject_key,"
-                " 2000 + (i * 7919) % 25 as visit_year, ['clinical', 'phone', 'relapse'][1 + i % 3] as visit_type, (i * 31 % 20) / 2.0 as edss"
+                " 2000 + (i * 7919) % 25 as visit_year,"
+                " ['clinical', 'phone', 'relapse'][1 + i % 3] as visit_type, (i * 31 % 20) / 2.0 as edss"
                 f" from range({VISITS if name == 'registered' else 1000}) as t(i)"
             )
     files = {

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -423,6 +428,7 @@ def test_an_attempt_over_http_shows_nothing_and_harms_nobody(served: Served, nam
     assert served.ask("select 1 as a", "rita").json() == [{"a": 1}]
 
 
+@pytest.mark.slow
 def test_the_listed_attempts_get_nowhere_over_http(released: Lake, tmp_path: Path) -> None:
     """Every attempt of the list, in one test: they share a server, and somebody else asks after each."""
     planted = plant(released.home, tmp_path / "ranvier_home_5c1d")
@@ -450,3 +456,37 @@ def test_the_listed_attempts_get_nowhere_over_http(released: Lake, tmp_path: Pat
                 found.append((attempt.id, ["another tier noticed"]))
         assert running.ask("select 1 as a", "other").json() == [{"a": 1}]
     assert found == []
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "analyst.md"
+SECTION = GUIDE.read_text(encoding="utf-8").split("## Ask over HTTP")[1].split("\n## ")[0]
+SNIPPETS = re.findall(r"```(python|bash|r)\n(.*?)```", SECTION, re.DOTALL)
+R_PACKAGES = ("httr2", "arrow")
+
+
+def _has_r() -> bool:
+    if shutil.which("Rscript") is None:
+        return False
+    found = [f"requireNamespace('{name}', quietly = TRUE)" for name in R_PACKAGES]
+    code = f"quit(status = if ({' && '.join(found)}) 0 else 1)"
+    return subprocess.run(["Rscript", "-e", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_a_snippet_of_the_guide_runs(served: Served, number: int, tmp_path: Path) -> None:
+    language, code = SNIPPETS[number]
+    if language == "r" and not _has_r():
+        pytest.skip(f"R with the packages {', '.join(R_PACKAGES)} is not installed here")
+    command = {"python": [sys.executable, "-c"], "bash": ["bash", "-euc"], "r": ["Rscript", "-e"]}[language]
+    environment = os.environ | {"RANVIER_URL": served.url, "RANVIER_TOKEN": served.tokens["rita"]}
+    done = subprocess.run(
+        [*command, code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    if language == "bash":
+        assert pl.read_parquet(tmp_path / "visits.parquet").height > 10
+
+
+def test_the_guide_has_a_snippet_for_each_client() -> None:
+    assert [language for language, _ in SNIPPETS] == ["bash", "python", "python", "python", "r"]
