@@ -89,7 +89,8 @@ def _close(admin: Connection, name: str) -> None:
 
 def _end_sessions(admin: Connection, name: str, database: str | None) -> None:
     admin.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s and (%s::text is null or datname = %s)",
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = %s"
+        " and (%s::text is null or datname = %s)",
         [name, database, database],
     )
 

@@ -71,9 +71,8 @@ class Outcome:
 def publish(home: Home, say: Progress = silent, *, again: bool = False) -> Outcome:
     """Make every database of the mirror hold the current release; one that does already is left alone.
 
-    With `again` it is loaded anyway, which repairs what somebody has changed on the server.
-
-    Databases whose file the release does not have any more are dropped with all they hold.
+    With `again` it is loaded anyway, which repairs what somebody has changed on the server. Databases
+    whose file the release does not have any more are dropped with all they hold.
 
     Raises
     ------
@@ -93,6 +92,7 @@ def publish(home: Home, say: Progress = silent, *, again: bool = False) -> Outco
         if admin.execute("select pg_try_advisory_lock(%s)", [PUBLISHER]).fetchone() != (True,):
             raise MirrorError("Another publish is running on this server; wait for it, then run this again")
         _require_same_network(admin, home)
+        sync_users(admin, home)  # who may not see it any more is out before the new release is in
         dropped = [target for target in list_databases(admin) if target not in files]
         for target in dropped:
             drop_database(admin, list_databases(admin)[target])

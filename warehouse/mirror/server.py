@@ -179,8 +179,8 @@ def problems(connection: Connection) -> list[str]:
     ).fetchall()
     if others:
         found.append(
-            f"Everyone may connect to {', '.join(name for (name,) in others)}: revoke connect from public there, or give"
-            " the mirror a server of its own"
+            f"Everyone may connect to {', '.join(name for (name,) in others)}: revoke connect from public there, or"
+            " give the mirror a server of its own"
         )
     return found + _hba_problems(connection)
 

@@ -162,7 +162,8 @@ class Server:
         """The command a data manager types."""
         done = subprocess.run(
             [Path(sys.executable).parent / "ranvier", "mirror", "postgres", "--home", str(home), *arguments],
-            env=os.environ | self.environment | {"COLUMNS": "200"}, capture_output=True, text=True, cwd=ROOT, check=False,
+            env=os.environ | self.environment | {"COLUMNS": "200"}, capture_output=True, text=True, cwd=ROOT,
+            check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stdout + done.stderr
         assert self.password not in done.stdout + done.stderr

@@ -63,16 +63,18 @@ def test_a_statement_over_the_limit_is_ended_though_the_user_raised_it(mirrored:
 
 def test_what_was_asked_is_in_the_audit_log_without_its_values(mirrored: Mirrored, watching: list[str]) -> None:
     with mirrored.connect("alice", "registered", application_name="ranvier mirror") as connection:
-        connection.execute("select edss from fct_visit marked where subject_key = 'sbj_secret' and visit_number = 7731")
-        connection.execute("select 1 from fct_visit bound where subject_key = %s", ["sbj_bound"])
+        connection.execute(
+            "select edss from fct_visit markedalias where subject_key = 'sbj_secret' and visit_number = 7731"
+        )
+        connection.execute("select 1 from fct_visit boundalias where subject_key = %s", ["sbj_bound"])
         with pytest.raises(psycopg.Error):
             connection.execute("select nothing_of_this_name from fct_visit")
         with pytest.raises(psycopg.Error):
             connection.execute("select * from pg_authid denied")
     with pytest.raises(psycopg.OperationalError):
         mirrored.server.connect("alice", "wrong", mirrored.databases["registered"])
-    (asked,) = wait_for(mirrored, "marked")
-    assert asked["statement"] == "select edss from fct_visit marked where subject_key = ? and visit_number = ?"
+    (asked,) = wait_for(mirrored, "markedalias")
+    assert asked["statement"] == "select edss from fct_visit markedalias where subject_key = ? and visit_number = ?"
     assert (asked["user"], asked["tier"], asked["via"], asked["outcome"]) == (
         "alice",
         "registered",
@@ -80,7 +82,7 @@ def test_what_was_asked_is_in_the_audit_log_without_its_values(mirrored: Mirrore
         "asked",
     )
     assert asked["release"] == mirrored.home.current_release.readlink().name
-    assert [entry["outcome"] for entry in wait_for(mirrored, "bound")] == ["asked"]
+    assert [entry["outcome"] for entry in wait_for(mirrored, "boundalias")] == ["asked"]
     assert "failed" in [entry["outcome"] for entry in wait_for(mirrored, "nothing_of_this_name")]
     assert "refused" in [entry["outcome"] for entry in wait_for(mirrored, "denied")]
     until = time.monotonic() + 10
