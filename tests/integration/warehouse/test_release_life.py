@@ -237,10 +237,10 @@ reissue.reissue(home, consent.withdrawn_subjects(home), reason="withdrawal", now
 @pytest.mark.parametrize(
     ("module", "name", "after"),
     [
-        ("gate", "forbidden_keys", 1),
-        ("releases", "seal", 1),
+        pytest.param("gate", "forbidden_keys", 1, marks=pytest.mark.slow),
+        pytest.param("releases", "seal", 1, marks=pytest.mark.slow),
         ("reissue", "_finish", 2),
-        ("lake", "point", 1),
+        pytest.param("lake", "point", 1, marks=pytest.mark.slow),
         ("releases", "destroy", 1),
         ("releases", "shutil.rmtree", 1),
         ("releases", "seal", 2),
