@@ -167,7 +167,7 @@ def clean(home: Home) -> None:
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            destroy(folder)
             log.info("removed an unfinished build")
         finally:
             os.close(handle)
@@ -212,7 +212,9 @@ def is_due(home: Home) -> bool:
     if newest in (current_version(home), waiting_version(home)):
         return False
     return not any(
-        entry.get("event") == "release" and entry.get("action") == "publish" and entry.get("release") == newest
+        entry.get("event") == "release"
+        and entry.get("action") in ("publish", "reissue")
+        and entry.get("release") == newest
         for entry in audit.entries(home)
     )
 
