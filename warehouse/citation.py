@@ -1,8 +1,8 @@
 """How a release is cited: `CITATION.cff` and `datacite.json` beside its files, and one sentence for a paper.
 
 Here: the two formats, filled from network.yaml. Not here: when they are written (`warehouse.releases`).
-Sources: Citation File Format 1.2.0 (doi:10.5281/zenodo.5171937); DataCite Metadata Schema 4.6 in its JSON form
-(doi:10.14454/mzv1-5b55). No identifier is made up: there is one when network.yaml names it.
+Sources: Citation File Format 1.2.0 (doi:10.5281/zenodo.5171937); DataCite Metadata Schema 4.5 in its JSON form
+(doi:10.14454/g8e5-6293). No identifier is made up: there is one when network.yaml names it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,6 @@ def datacite(network: Network, version: str, released: str) -> dict[str, Any]:
     }
     if settings.doi:
         content["doi"] = settings.doi
-        content["identifiers"] = [{"identifier": f"https://doi.org/{settings.doi}", "identifierType": "DOI"}]
     return content
 
 

@@ -135,6 +135,11 @@ def decide(home: Home, action: Action, version: str, *, by: str | None, reason: 
     audit.append(home, entry | {"reason": reason} | facts)
 
 
+def decisions(home: Home) -> list[dict[str, Any]]:
+    """Decisions about releases, oldest first: action, release, user, reason, time."""
+    return [entry for entry in audit.entries(home) if entry.get("event") == "release"]
+
+
 def destroy(folder: Path) -> None:
     """Remove a folder of releases with its files; first out of sight by one rename, so that a kill leaves no half."""
     if not folder.name.startswith(REMOVED_PREFIX):
@@ -167,7 +172,7 @@ def clean(home: Home) -> None:
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            destroy(folder)
             log.info("removed an unfinished build")
         finally:
             os.close(handle)
@@ -221,8 +226,7 @@ def is_due(home: Home) -> bool:
     if newest in (current_version(home), waiting_version(home)):
         return False
     return not any(
-        entry.get("event") == "release" and entry.get("action") == "publish" and entry.get("release") == newest
-        for entry in audit.entries(home)
+        entry["action"] in ("publish", "reissue") and entry["release"] == newest for entry in decisions(home)
     )
 
 

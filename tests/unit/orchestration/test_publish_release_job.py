@@ -6,7 +6,7 @@ import pytest
 
 from orchestration.defs.release.publish import publish_release_job
 from orchestration.defs.resources import Workplace
-from warehouse import audit, lake, manifest, releases
+from warehouse import lake, manifest, releases
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
 
@@ -35,7 +35,7 @@ def test_a_decision_publishes_and_is_recorded(tmp_path: Path) -> None:
     make_release(home)
     run(home)
     assert releases.current_version(home) == VERSION
-    entry = audit.entries(home)[-1]
+    entry = releases.decisions(home)[-1]
     assert (entry["action"], entry["user"], entry["reason"]) == ("publish", "Ann", "checked with the sites")
 
 
