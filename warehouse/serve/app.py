@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -312,6 +312,8 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
                 stop.set()
             answer = await work
         finally:
+            if not work.done():  # the server itself is stopping
+                stop.set()
             gone.cancel()
         if isinstance(answer, Streamed):
             body = desk.stream(answer)
@@ -380,19 +382,14 @@ def _add_pages(app: FastAPI) -> None:
         "/page/style.css": ("style.css", "text/css; charset=utf-8"),
     }
     for address, (name, media) in files.items():
-
-        def page(name: str = name, media: str = media) -> FileResponse:
-            return FileResponse(PAGE / name, media_type=media)
-
-        # The function's defaults are its own values and no parameters of the address.
-        app.add_route(address, _route(page), methods=["GET"], include_in_schema=False)
+        app.add_route(address, _page(PAGE / name, media), methods=["GET"], include_in_schema=False)
 
 
-def _route(page: Any) -> Any:
-    async def handle(_: Request) -> Response:
-        return page()  # type: ignore[no-any-return]
+def _page(path: Path, media: str) -> Callable[[Request], Awaitable[Response]]:
+    async def page(_: Request) -> Response:
+        return FileResponse(path, media_type=media)
 
-    return handle
+    return page
 
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
