@@ -277,15 +277,13 @@ def make_app(home: Home) -> Application:
         lifespan=lifespan,
     )
     _add_errors(app)
-    _add_data(app, desk)
+    _add_sql(app, desk)
+    _add_definitions(app, desk)
     _add_pages(app)
     return Guard(app)
 
 
-def _add_data(app: FastAPI, desk: Desk) -> None:
-    def asked(request: Request) -> Asker:
-        return desk.asker(request)
-
+def _add_sql(app: FastAPI, desk: Desk) -> None:
     @app.post(
         "/v1/sql",
         summary="Ask one SELECT",
@@ -320,9 +318,11 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
             return StreamingResponse(body, media_type=MEDIA_TYPES[format], headers=answer.headers)
         return answer
 
+
+def _add_definitions(app: FastAPI, desk: Desk) -> None:
     @app.get("/v1/tables", summary="Tables and columns of a tier")
     def tables(request: Request, target: Annotated[Target, Query()]) -> Tables:
-        asker = asked(request)
+        asker = desk.asker(request)
         desk.may_ask(asker, target)
         version, held = gateway.tables(
             desk.home, desk.pool, tier=target.tier, site=target.site, project=target.project, release=target.release
@@ -341,7 +341,7 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
         request: Request,
         name: Annotated[str | None, Query(max_length=100, description="One variable; all of them without it.")] = None,
     ) -> list[VariableInfo]:
-        asked(request)
+        desk.asker(request)
         found = [
             VariableInfo(
                 name=v.name, table=entity.name, type=v.type, unit=v.unit, definition=v.definition, source=v.source,
@@ -355,7 +355,7 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/v1/releases", summary="Releases of the warehouse")
     def list_releases(request: Request) -> list[ReleaseInfo]:
-        asked(request)
+        desk.asker(request)
         current = releases.current_version(desk.home)
         return [
             ReleaseInfo(version=version, is_current=version == current, published=_published(desk.home, version))
