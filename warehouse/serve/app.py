@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -277,15 +277,13 @@ def make_app(home: Home) -> Application:
         lifespan=lifespan,
     )
     _add_errors(app)
-    _add_data(app, desk)
+    _add_sql(app, desk)
+    _add_definitions(app, desk)
     _add_pages(app)
     return Guard(app)
 
 
-def _add_data(app: FastAPI, desk: Desk) -> None:
-    def asked(request: Request) -> Asker:
-        return desk.asker(request)
-
+def _add_sql(app: FastAPI, desk: Desk) -> None:
     @app.post(
         "/v1/sql",
         summary="Ask one SELECT",
@@ -312,15 +310,19 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
                 stop.set()
             answer = await work
         finally:
+            if not work.done():  # the server itself is stopping
+                stop.set()
             gone.cancel()
         if isinstance(answer, Streamed):
             body = desk.stream(answer)
             return StreamingResponse(body, media_type=MEDIA_TYPES[format], headers=answer.headers)
         return answer
 
+
+def _add_definitions(app: FastAPI, desk: Desk) -> None:
     @app.get("/v1/tables", summary="Tables and columns of a tier")
     def tables(request: Request, target: Annotated[Target, Query()]) -> Tables:
-        asker = asked(request)
+        asker = desk.asker(request)
         desk.may_ask(asker, target)
         version, held = gateway.tables(
             desk.home, desk.pool, tier=target.tier, site=target.site, project=target.project, release=target.release
@@ -339,7 +341,7 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
         request: Request,
         name: Annotated[str | None, Query(max_length=100, description="One variable; all of them without it.")] = None,
     ) -> list[VariableInfo]:
-        asked(request)
+        desk.asker(request)
         found = [
             VariableInfo(
                 name=v.name, table=entity.name, type=v.type, unit=v.unit, definition=v.definition, source=v.source,
@@ -353,7 +355,7 @@ def _add_data(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/v1/releases", summary="Releases of the warehouse")
     def list_releases(request: Request) -> list[ReleaseInfo]:
-        asked(request)
+        desk.asker(request)
         current = releases.current_version(desk.home)
         return [
             ReleaseInfo(version=version, is_current=version == current, published=_published(desk.home, version))
@@ -380,19 +382,14 @@ def _add_pages(app: FastAPI) -> None:
         "/page/style.css": ("style.css", "text/css; charset=utf-8"),
     }
     for address, (name, media) in files.items():
-
-        def page(name: str = name, media: str = media) -> FileResponse:
-            return FileResponse(PAGE / name, media_type=media)
-
-        # The function's defaults are its own values and no parameters of the address.
-        app.add_route(address, _route(page), methods=["GET"], include_in_schema=False)
+        app.add_route(address, _page(PAGE / name, media), methods=["GET"], include_in_schema=False)
 
 
-def _route(page: Any) -> Any:
-    async def handle(_: Request) -> Response:
-        return page()  # type: ignore[no-any-return]
+def _page(path: Path, media: str) -> Callable[[Request], Awaitable[Response]]:
+    async def page(_: Request) -> Response:
+        return FileResponse(path, media_type=media)
 
-    return handle
+    return page
 
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:

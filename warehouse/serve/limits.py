@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 BURST_SECONDS = 10.0
 """So many seconds' worth of requests may come at once."""
@@ -48,15 +46,6 @@ class Limits:
             if len(self._buckets) > MOST_KEYS:
                 over = now - BURST_SECONDS
                 self._buckets = {name: kept for name, kept in self._buckets.items() if kept[1] > over}
-
-    @contextmanager
-    def at_once(self, key: str, most: int) -> Iterator[None]:
-        """Hold one of the asker's places for a query. Raises TooMany when all are taken."""
-        self.begin(key, most)
-        try:
-            yield
-        finally:
-            self.end(key)
 
     def begin(self, key: str, most: int) -> None:
         """Take one of the asker's places. Raises TooMany when all are taken."""

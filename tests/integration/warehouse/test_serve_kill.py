@@ -11,6 +11,8 @@ from pathlib import Path
 from network import Lake
 from serving import Served, copy_release, serving
 
+from warehouse import audit
+
 
 def test_only_the_query_of_a_killed_worker_notices(released: Lake, tmp_path: Path) -> None:
     with serving(copy_release(released.home, tmp_path / "home", queries_at_once=20)) as served:
@@ -40,11 +42,15 @@ def _kill_under_load(served: Served) -> None:
 
         asking = threading.Thread(target=ask_long)
         asking.start()
-        time.sleep(2)
+        end = time.monotonic() + 60
+        while not any((e["user"], e["outcome"]) == ("other", "unfinished") for e in audit.entries(served.home)):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        # It is written down when the question has its process: that one is among those that are killed.
         for process in served.workers("registered"):
             os.kill(process, signal.SIGKILL)
             killed.add(process)
-        asking.join(timeout=30)
+        asking.join(timeout=60)
     time.sleep(2)
     over.set()
     for thread in threads:
