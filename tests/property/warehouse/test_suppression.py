@@ -183,7 +183,7 @@ def people_move(by_site: dict[str, Counts], dice: random.Random) -> dict[str, Co
 
 @pytest.mark.parametrize(
     ("seed", "networks"),
-    [(0, 8), *(pytest.param(seed, 20, marks=pytest.mark.slow) for seed in range(1, 11))],
+    [(0, 4), *(pytest.param(seed, 20, marks=pytest.mark.slow) for seed in range(1, 11))],
 )
 def test_the_attacker_recovers_nothing_from_networks_and_their_next_release(seed: int, networks: int) -> None:
     dice = random.Random(seed)
@@ -196,12 +196,12 @@ def test_the_attacker_recovers_nothing_from_networks_and_their_next_release(seed
             assert recovered(later, made) == []
 
 
-def test_without_complementary_suppression_the_attacker_recovers_counts() -> None:
-    dice = random.Random(0)
-    found = [recovered(build(network(dice), complementary=False)) for _ in range(12)]
-    assert sum(bool(one) for one in found) >= 3
-    kinds = {who for one in found for who, _, _ in one}
-    assert None in kinds, "a reader of open alone recovers some"
+def test_without_complementary_suppression_the_attacker_recovers_a_count() -> None:
+    """19 subjects are shown as 20 and the 12 women as 10, so at least 6 are men, and a blank of 6 or 7 is no secret."""
+    cells = {"AA": (4, 3), "BB": (4, 2), "CC": (4, 2)}
+    by_site = {site: tabulate({("F", "RRMS"): women, ("M", "RRMS"): men}) for site, (women, men) in cells.items()}
+    assert (None, ("sex", "M"), "count") in recovered(build(by_site, complementary=False))
+    assert recovered(build(by_site)) == []
 
 
 def test_withholding_is_deterministic_and_does_not_depend_on_the_order_of_sites() -> None:
