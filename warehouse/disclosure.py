@@ -23,18 +23,21 @@ import duckdb
 import numpy as np
 import polars as pl
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from warehouse import lake
-from warehouse.errors import ReleaseError
+from warehouse.errors import DictionaryError, ReleaseError
 
 Cell = tuple[str, str]
 """(stratum_kind, stratum)."""
 Counts = dict[Cell, int]
 
 ALL: Cell = ("all", "all")
+SOLVE_SECONDS = 20
+INFEASIBLE = 2
+"""`status` of scipy's milp."""
 TOTAL = "total"
 UNKNOWN = "unknown"
 RULE_FILE = Path(__file__).parent / "policy" / "disclosure.yaml"
@@ -87,7 +90,34 @@ class Structure(BaseModel):
 
 @lru_cache(maxsize=1)
 def load_structure() -> Structure:
-    return Structure.model_validate(yaml.safe_load(RULE_FILE.read_text(encoding="utf-8")))
+    """How the published counts hang together.
+
+    Raises
+    ------
+    DictionaryError
+        The file cannot be read, or its two-way tables go round in a circle: what a circle of tables tells together is
+        more than its rows and columns tell, and the attacker here would not see it.
+    """
+    try:
+        structure = Structure.model_validate(yaml.safe_load(RULE_FILE.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise DictionaryError(f"{RULE_FILE.name}: {error.errors()[0]['msg']}") from error
+    if circle := _circle(structure.crossings.values()):
+        raise DictionaryError(
+            f"{RULE_FILE.name}: the two-way table of {' and '.join(circle)} closes a circle of tables"
+        )
+    return structure
+
+
+def _circle(edges: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """The first pair that joins what is joined already."""
+    groups: list[set[str]] = []
+    for one, other in edges:
+        joined = [group for group in groups if one in group or other in group]
+        if any({one, other} <= group for group in joined):
+            return one, other
+        groups = [group for group in groups if group not in joined] + [{one, other}.union(*joined)]
+    return None
 
 
 @dataclass(frozen=True)
@@ -157,26 +187,20 @@ def relations(cells: Iterable[Cell], structure: Structure) -> list[Relation]:
     strata: dict[str, list[str]] = defaultdict(list)
     for kind, stratum in sorted(cells):
         strata[kind].append(stratum)
-    known: list[Relation] = []
     if ALL[1] not in strata[ALL[0]]:
-        return known
-    for kind in structure.partitions:
-        if strata[kind]:
-            known.append(Relation({(kind, s): 1 for s in strata[kind]} | {ALL: -1}, 0, 0))
-    for kind, (row_kind, column_kind) in structure.crossings.items():
-        for edge_kind, place in ((row_kind, 0), (column_kind, 1)):
-            lines: dict[str, list[str]] = defaultdict(list)
-            for stratum in strata[kind]:
-                lines[stratum.split(" and ")[place]].append(stratum)
-            for edge, line in lines.items():
-                known.append(Relation({(kind, s): 1 for s in line} | {(edge_kind, edge): -1}, 0, 0))
+        return []
+    known = [
+        Relation({(kind, s): 1 for s in strata[kind]} | {ALL: -1}, 0, 0)
+        for kind in structure.partitions
+        if strata[kind]
+    ]
+    for kind, edges in structure.crossings.items():
+        known += _lines(kind, edges, strata[kind])
     for kind, spec in structure.overlapping.items():
-        if spec.within[1] not in strata[spec.within[0]]:
-            continue
-        for stratum in strata[kind]:
-            known.append(Relation({(kind, stratum): 1, spec.within: -1}, -math.inf, 0))
-        if spec.covers and strata[kind]:
-            known.append(Relation({(kind, s): 1 for s in strata[kind]} | {spec.within: -1}, 0, math.inf))
+        if spec.within[1] in strata[spec.within[0]]:
+            known += [Relation({(kind, s): 1, spec.within: -1}, -math.inf, 0) for s in strata[kind]]
+            if spec.covers and strata[kind]:
+                known.append(Relation({(kind, s): 1 for s in strata[kind]} | {spec.within: -1}, 0, math.inf))
     for variable, kind in structure.missing.items():
         if variable in strata["variable"] and strata[kind]:
             lacking = {(kind, UNKNOWN): 1} if UNKNOWN in strata[kind] else {}
@@ -184,11 +208,21 @@ def relations(cells: Iterable[Cell], structure: Structure) -> list[Relation]:
     return known
 
 
+def _lines(kind: str, edges: tuple[str, str], strata: list[str]) -> Iterator[Relation]:
+    """Rows and columns of a two-way table."""
+    for place, edge_kind in enumerate(edges):
+        lines: dict[str, list[str]] = defaultdict(list)
+        for stratum in strata:
+            lines[stratum.split(" and ")[place]].append(stratum)
+        for edge, line in lines.items():
+            yield Relation({(kind, s): 1 for s in line} | {(edge_kind, edge): -1}, 0, 0)
+
+
 class Attacker:
     """Anyone, or one site, before a published catalogue.
 
-    It is given more than it has: for every withheld count it is told whether it is small. What stays hidden from it stays
-    hidden from a reader who only guesses.
+    It is given more than it has: for every withheld count it is told whether it is small. What stays hidden from it
+    stays hidden from a reader who only guesses.
     """
 
     def __init__(self, published: Published, rule: Rule, structure: Structure, site: str | None = None) -> None:
@@ -203,7 +237,7 @@ class Attacker:
         self._relations = relations(self.cells, structure)
         self._constraint = self._matrix()
         self._possible = np.array([[self._others[cell] for cell in self.cells]], dtype=np.int64)
-        """Tables that fit what is published, one a row; each answers for every cell that two of its values are possible."""
+        """Tables that fit what is published, one a row: what stands in a column is possible for its cell."""
 
     def _matrix(self) -> LinearConstraint | None:
         if not self._relations:
@@ -257,9 +291,12 @@ class Attacker:
             integrality=np.ones(len(self.cells)),
             bounds=Bounds(np.array(low, dtype=float), np.array(high, dtype=float)),
             constraints=self._constraint,
+            options={"time_limit": SOLVE_SECONDS},
         )
-        if found.x is None:
+        if found.status == INFEASIBLE:
             raise ReleaseError(f"The counts of {cell[0]} contradict the relations of {RULE_FILE.name}")
+        if found.x is None:  # out of time: the cell counts as known, and more is withheld
+            return
         self._possible = np.vstack([self._possible, np.rint(found.x).astype(np.int64)])
 
     def forget_impossible(self, cell: Cell) -> None:

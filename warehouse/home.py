@@ -19,6 +19,8 @@ from warehouse.errors import HomeError
 
 SITE_CODE = re.compile(r"^[A-Z0-9][A-Z0-9_-]{1,15}$")
 """Site codes are upper case, so that a code can never be mistaken for a folder of another site on a case-blind disk."""
+PROJECT_NAME = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
+"""A project's name is a file's name and a word in SQL."""
 
 
 class Site(BaseModel):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,12 +20,9 @@ import polars as pl
 
 from warehouse import lake
 from warehouse.errors import HomeError
-from warehouse.home import Home, Network
+from warehouse.home import PROJECT_NAME, Home, Network
 from warehouse.policy import Policy, in_force, load_policy
 from warehouse.pseudonyms import Pseudonyms
-
-NAME = re.compile(r"^[a-z][a-z0-9_]{1,31}$")
-"""A project's name is a file's name and a word in SQL."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def add_project(home: Home, project: Project, today: date | None = None) -> None
     """
     home.network()
     scopes = load_policy().consent_scopes
-    if not NAME.match(project.name):
+    if not PROJECT_NAME.fullmatch(project.name):
         raise HomeError("A project's name is 2 to 32 small letters, digits and '_', and begins with a letter")
     if not project.scope or set(project.scope) - set(scopes):
         raise HomeError(f"A project needs scopes, each one of: {', '.join(scopes)}")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse.errors import AccessError
-from warehouse.home import SITE_CODE, Home
+from warehouse.home import PROJECT_NAME, SITE_CODE, Home
 from warehouse.lake import temporary
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 TIERS = ("open", "registered", "controlled", "steward", "site")
 NAME = re.compile(r"^[a-z][a-z0-9._@-]{0,62}$")
 """At most 63 characters, so that a name is a PostgreSQL role too."""
-PROJECT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
 TOKEN = re.compile(r"^rvn_([0-9a-f]{12})_([A-Za-z0-9_-]{43})$")
 """Public id, then 256 random bits."""
 LONGEST_DAYS = 366
@@ -153,8 +152,8 @@ def add_user(home: Home, user: User) -> None:
         if not SITE_CODE.fullmatch(user.site):
             raise AccessError("A site's code is 2-16 capital letters, digits, '-' or '_'")
         home.network().site(user.site)
-    if user.project is not None and not PROJECT.fullmatch(user.project):
-        raise AccessError("A project's name is at most 63 letters, digits, '-' and '_'")
+    if user.project is not None and not PROJECT_NAME.fullmatch(user.project):
+        raise AccessError("A project's name is 2 to 32 small letters, digits and '_', and begins with a letter")
     with _changing(home) as (users, _):
         users[:] = [held for held in users if (held.name, held.target) != (user.name, user.target)]
         users.append(user)

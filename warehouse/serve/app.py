@@ -28,7 +28,7 @@ from warehouse import gateway, releases
 from warehouse.dictionary import load_dictionary, range_text
 from warehouse.errors import AccessError, QueryBusy, QueryRefused, RanvierError, ReleaseError
 from warehouse.gateway import Answer
-from warehouse.home import Home
+from warehouse.home import PROJECT_NAME, SITE_CODE, Home
 from warehouse.policy import load_policy
 from warehouse.serve.formats import MEDIA_TYPES, encode, from_accept
 from warehouse.serve.guard import Application, Guard
@@ -47,8 +47,6 @@ THREADS = 128
 """Requests that are worked on at once; most of them wait for a process."""
 
 Tier = Literal["open", "registered", "controlled", "steward", "site"]
-SITE = r"^[A-Z0-9][A-Z0-9_-]{1,15}$"
-PROJECT = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 RELEASE = r"^\d{4}-\d{2}-\d{2}\.[1-9]\d{0,5}$"
 
 
@@ -58,8 +56,8 @@ class Target(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tier: Tier = "open"
-    site: str | None = Field(default=None, pattern=SITE, description="For the tier site.")
-    project: str | None = Field(default=None, pattern=PROJECT, description="For the tier controlled.")
+    site: str | None = Field(default=None, pattern=SITE_CODE.pattern, description="For the tier site.")
+    project: str | None = Field(default=None, pattern=PROJECT_NAME.pattern, description="For the tier controlled.")
     release: str | None = Field(default=None, pattern=RELEASE, description="A version; the current one without it.")
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from network import NOW, Lake, make_lake, put, run_dbt
 
-from warehouse import dbt, gate, lake, projects, reissue, releases
-from warehouse.errors import ReleaseError
+from warehouse import dbt, gate, gateway, lake, projects, reissue, releases
+from warehouse.errors import QueryRefused, ReleaseError
 from warehouse.home import Home
 from warehouse.policy import load_policy
 from warehouse.projects import Project
@@ -113,6 +113,18 @@ def test_no_key_of_the_network_or_of_another_project_stands_in_a_file(network: t
         assert not keys & networks
         content = (folder / f"controlled/{name}.duckdb").read_bytes()
         assert not [key for key in networks if key.encode() in content]
+
+
+def test_a_project_that_is_over_is_not_answered(network: tuple[Lake, Path], tmp_path: Path) -> None:
+    made, folder = network
+    home = Home(tmp_path / "home")
+    shutil.copytree(made.home.root, home.root, symlinks=True)
+    assert gateway.tier_file(home, "controlled", project="scans").name == "scans.duckdb"
+    projects.close_project(home, "scans")
+    assert (releases.release_folder(home) / "controlled/scans.duckdb").is_file()
+    for name in ("scans", "old", "../steward"):
+        with pytest.raises(QueryRefused, match="no file for that project"):
+            gateway.tier_file(home, "controlled", project=name)
 
 
 def test_a_subject_who_leaves_leaves_the_projects_too(network: tuple[Lake, Path], tmp_path: Path) -> None:

@@ -145,10 +145,13 @@ def test_open_holds_aggregates_whose_small_counts_are_redacted_then_rounded(
             "select stratum_kind, stratum, subject_count from mart_cohort_catalogue",
         )
     }
-    assert set(shown) == set(exact)
+    assert set(shown) - set(exact) == {
+        (kind, "total") for kind in ("sex", "disease_course", "age_at_onset", "edss_band")
+    }
     assert min(exact.values()) <= 7 < max(exact.values())
+    assert any(shown.values())
     for stratum, count in exact.items():
-        assert shown[stratum] == (None if count <= 7 else int(count / 5 + 0.5) * 5)
+        assert shown[stratum] in ({None} if count <= 7 else {None, int(count / 5 + 0.5) * 5})
 
 
 def test_site_file_holds_its_own_rows_and_the_networks_aggregates(
