@@ -116,7 +116,7 @@ def test_no_key_of_the_network_or_of_another_project_stands_in_a_file(network: t
 
 
 def test_a_project_that_is_over_is_not_answered(network: tuple[Lake, Path], tmp_path: Path) -> None:
-    made, folder = network
+    made, _ = network
     home = Home(tmp_path / "home")
     shutil.copytree(made.home.root, home.root, symlinks=True)
     assert gateway.tier_file(home, "controlled", project="scans").name == "scans.duckdb"
