@@ -75,6 +75,24 @@ def check_anonymity(name: str, path: Path, policy: Policy) -> tuple[list[str], d
     return problems, reached
 
 
+def in_small_classes(name: str, path: Path, policy: Policy, k: int, diversity: int) -> set[str]:
+    """Subjects of a file with k-anonymity whose class has become smaller than k, or less diverse than asked."""
+    rule = policy.rules[name.split("/")[0].removesuffix(".duckdb")]
+    with duckdb.connect(str(path), read_only=True) as db:
+        held = {row[0] for row in db.execute("select column_name from (describe dim_subject)").fetchall()}
+        columns = [column for column in rule.suppress_first if column in held]
+        if not columns:
+            return set()
+        window = f"over (partition by {', '.join(columns)})"
+        poor = "".join(
+            f" or count({c}) {window} > 0 and len(list_distinct(list({c}) {window})) < {diversity}"
+            for c in rule.sensitive_held
+            if c in held
+        )
+        rows = db.execute(f"select subject_key from dim_subject qualify count(*) {window} < {k}{poor}").fetchall()
+    return {row[0] for row in rows}
+
+
 def suppression(build: Path) -> dict[str, dict[str, Any]]:
     """Per file with k-anonymity: subjects kept and left out, and cells emptied per column."""
     found: dict[str, dict[str, Any]] = {}

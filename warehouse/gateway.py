@@ -13,7 +13,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -221,16 +220,10 @@ def tier_file(
     if site is not None:
         return _part(folder / "site", site, bool(SITE_CODE.fullmatch(site)), "site")
     if project is not None:
-        return _part(folder / "controlled", project, _is_active(home, project), "project")
+        from warehouse.projects import is_answered  # brings in what a question to another tier does not need
+
+        return _part(folder / "controlled", project, is_answered(home, project), "project")
     return folder / f"{tier}.duckdb"
-
-
-def _is_active(home: Home, project: str) -> bool:
-    """Whether the project may be answered today: an earlier release still has the file of one that is over."""
-    from warehouse.projects import list_projects  # brings in what a question to another tier does not need
-
-    today = datetime.now(UTC).date()
-    return any(known.name == project and known.is_active(today) for known in list_projects(home))
 
 
 def _part(folder: Path, name: str, is_name: bool, what: str) -> Path:

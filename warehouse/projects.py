@@ -97,6 +97,12 @@ def active_projects(home: Home, policy: Policy, today: date) -> list[Project]:
     return [project for project in list_projects(home) if project.is_active(today)]
 
 
+def is_answered(home: Home, name: str) -> bool:
+    """Whether a project's file may be asked today: an earlier release still has the file of one that is over."""
+    today = datetime.now(UTC).date()
+    return any(project.name == name and project.is_active(today) for project in list_projects(home))
+
+
 def _save(home: Home, projects: list[Project]) -> None:
     path = projects_file(home)
     lake.write_json(path, [asdict(p) | {"until": p.until.isoformat()} for p in projects])

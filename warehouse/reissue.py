@@ -19,6 +19,7 @@ import duckdb
 from warehouse import gate, lake, manifest, releases
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
+from warehouse.policy import in_force, load_policy
 from warehouse.pseudonyms import Pseudonyms
 
 PERSONAL = ("subject_key", "session_key", "series_key", "entity_key")
@@ -116,6 +117,7 @@ def _strip_release(
     keys = subjects | _images_of(source / "steward.duckdb", subjects)
     version, folder = releases.open_build_folder(home, now)
     pseudonyms = Pseudonyms(home)
+    policy = in_force(load_policy(), home.network())
     kept = [name for name in content["files"] if name.endswith(".duckdb")]
     counts: dict[str, dict[str, int]] = {}
     problems: list[str] = []
@@ -126,6 +128,13 @@ def _strip_release(
         told = pseudonyms.keys_in_project(Path(name).stem, keys) if is_project else keys
         (folder / name).parent.mkdir(exist_ok=True)
         counts[name] = _strip_file(source / name, folder / name, told, version, is_marked=is_marked)
+        anonymity = content.get("anonymity", {}).get(name)
+        if anonymity and (
+            small := gate.in_small_classes(name, folder / name, policy, anonymity["k_asked"], anonymity["l_asked"])
+        ):
+            # Those who were hidden among k with whoever left, and are too few now, leave this file with them.
+            (folder / name).unlink()
+            counts[name] = _strip_file(source / name, folder / name, told | small, version, is_marked=False)
         if not is_marked:
             problems += gate.forbidden_keys(name, folder / name, set(told | keys))
     if problems:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from warehouse import audit, citation, dbt, disclosure, gate, lake, manifest, projects
+from warehouse import audit, chain, citation, dbt, disclosure, gate, lake, manifest, projects
 from warehouse.consent import withdrawn_subjects
 from warehouse.dictionary import load_dictionary
 from warehouse.errors import ReleaseError
@@ -137,7 +137,7 @@ def decide(home: Home, action: Action, version: str, *, by: str | None, reason: 
 
 def decisions(home: Home) -> list[dict[str, Any]]:
     """Decisions about releases, oldest first: action, release, user, reason, time."""
-    return [entry for entry in audit.entries(home) if entry.get("event") == "release"]
+    return [record for record in chain.records(home.audit) if record.get("event") == "release"]
 
 
 def destroy(folder: Path) -> None:

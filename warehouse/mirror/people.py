@@ -16,6 +16,7 @@ from warehouse.errors import MirrorError
 from warehouse.home import Home
 from warehouse.mirror.databases import Target, list_databases
 from warehouse.mirror.server import USERS, Connection
+from warehouse.projects import is_answered
 from warehouse.users import User, list_users
 
 PASSWORD_BYTES = 24
@@ -31,7 +32,8 @@ def sync_users(admin: Connection, home: Home) -> list[str]:
     wanted: dict[str, dict[str, User]] = {}
     for user in list_users(home):
         database = databases.get(Target(user.tier, user.site, user.project))
-        if user.holds() and database:
+        is_over = user.project is not None and not is_answered(home, user.project)
+        if user.holds() and database and not is_over:
             wanted.setdefault(user.name, {})[database] = user
     connections = home.network().mirror.connections
     members = {name for (name,) in admin.execute("select rolname from pg_roles where pg_has_role(oid, %s, 'member')"

@@ -21,11 +21,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from warehouse import audit
-from warehouse.gateway import LONGEST
 from warehouse.home import Home
 from warehouse.mirror.databases import State, Target, list_databases, read_state
 from warehouse.mirror.people import sync_users
 from warehouse.mirror.server import ADMIN, USERS, Connection, connect, require_administrator
+from warehouse.statement import LONGEST
 
 POLL = 1.0
 """Seconds between two looks."""
