@@ -516,7 +516,7 @@ def check_release(
             before = _published(earlier["published_cohort"], earlier["published_basis"])
         problems = [f"open.duckdb: {COHORT}: {one}" for one in disclosed(now, before, rule, structure)]
     withheld = sum(value is None for value in now.shown.values())
-    facts = {"cells": len(now.shown), "withheld": withheld, "is_counted_anew": is_refreshed}
+    facts: dict[str, Any] = {"cells": len(now.shown), "withheld": withheld, "is_counted_anew": is_refreshed}
     if withheld == len(now.shown):
         facts["note"] = "no count can be shown safely"
     return problems, facts
