@@ -52,7 +52,7 @@ class Puzzle:
         self.low, self.high = np.array(low), np.array(high)
 
     def row(self, cell: Cell) -> np.ndarray:
-        return self.matrix[self.cells.index(cell)]
+        return np.asarray(self.matrix[self.cells.index(cell)])
 
 
 def _extremes(costs: np.ndarray, matrix: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[int, int]:

@@ -114,7 +114,15 @@ def network(dice: random.Random) -> dict[str, Counts]:
     for site in ("AA", "BB", "CC")[: dice.randint(2, 3)]:
         cells = {(sex, course): dice.randint(0, rarity[course]) for sex in "FM" for course in courses}
         by_site[site] = tabulate(cells)
-    present = {cell for counts in by_site.values() for cell, n in counts.items() if n or " and " in cell[0]}
+    # As in the build: a stratum that nobody is in is not listed, nor its row or column of the two-way table.
+    counted = {cell for counts in by_site.values() for cell, n in counts.items() if n}
+    crossed = {
+        ("sex and course", f"{sex} and {course}")
+        for kind, sex in counted
+        for other, course in counted
+        if (kind, other) == ("sex", "course")
+    }
+    present = counted | crossed
     return {site: {cell: counts[cell] for cell in present} for site, counts in by_site.items()}
 
 
