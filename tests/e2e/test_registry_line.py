@@ -149,7 +149,7 @@ def test_a_second_run_has_nothing_to_do(ranvier: Run, home: Path) -> None:
         (["site", "add", "lower", "--home", "{home}"], "capital"),
         (["run", "--site", "NOBODY", "--home", "{home}"], "ranvier site add NOBODY"),
         (["init", "{home}"], "is a home already"),
-        (["dictionary", "nothing"], "no variable"),
+        (["dictionary", "nothing"], "No variable or column"),
         (["demo", "--home", "{home}", "--fresh"], "is not a demo's home"),
     ],
 )

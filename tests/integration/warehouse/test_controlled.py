@@ -224,7 +224,7 @@ def test_a_build_that_is_not_anonymous_is_not_published(network: tuple[Lake, Pat
         with duckdb.connect(str(registered)) as db:
             db.execute("update dim_subject set sex = 'F' where sex = 'X'")
         manifest = releases.finish_build(made.home, build)
-        assert manifest["policy_preset"] == "hcp"
+        assert manifest["policy"]["name"] == "hcp"
     finally:
         network_file.write_text(before)
 
