@@ -46,6 +46,7 @@ class Compute:
         from distributed import Client, LocalCluster
 
         logging.getLogger("distributed").setLevel(logging.ERROR)
+        logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
         if self._imaging.scheduler:
             self._client = Client(self._imaging.scheduler, set_as_default=False)  # type: ignore[no-untyped-call]
             return self._client
@@ -56,6 +57,8 @@ class Compute:
                 "distributed.worker.memory.pause": False,
                 "distributed.scheduler.allowed-failures": 1,
                 "distributed.admin.log-format": "%(message)s",
+                # A folder that is gone already when a worker ends is no news.
+                "logging": {"distributed": "error", "distributed.diskutils": "critical"},
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
             }
         )
