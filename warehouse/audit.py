@@ -24,7 +24,7 @@ __all__ = ["Question", "Verdict", "append", "ask", "entries", "names", "verify",
 
 LONGEST_STATEMENT = 8000
 """Characters of a statement that the log keeps."""
-FIELDS = ("user", "tier", "site", "project", "release", "statement")
+FIELDS = ("user", "via", "tier", "site", "project", "release", "statement")
 End = Literal["answered", "refused", "abandoned", "no release"]
 """How a question ended: all rows given; a sentence given instead; the asker had seen enough; no such release."""
 

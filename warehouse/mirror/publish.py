@@ -39,6 +39,8 @@ from warehouse.work import Progress, silent
 
 FIRST_WAIT = 0.5
 """Seconds for all locks together; PostgreSQL looks for a deadlock after 1 s of waiting."""
+LONGEST_WAIT = 0.7
+"""Never as long as that second: PostgreSQL would end a reader to break the deadlock."""
 PAUSE = 0.2
 PATIENT_TRIES = 40
 PUBLISHER = 7_264_268
@@ -150,8 +152,8 @@ def swap(connection: Connection, database: str, version: str, sha256: str, secon
                 break
             time.sleep(PAUSE)
         if attempt >= PATIENT_TRIES:
-            # Readers follow each other without a gap: wait longer, and end who holds a transaction beyond the limit.
-            wait = min(wait * 2, seconds)
+            # Readers follow each other without a gap: wait a little longer, and end who holds a transaction beyond the limit.
+            wait = LONGEST_WAIT
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
                 " and pid <> pg_backend_pid() and clock_timestamp() - xact_start > make_interval(secs => %s)",

@@ -173,7 +173,7 @@ def _log(watcher: Watch, record: dict[str, Any]) -> None:
     if record["error_severity"] == "LOG":
         message = str(record.get("message", ""))
         if found := WHAT.match(message):
-            _append(watcher, database, user, message[found.end() :], "asked", when)
+            _append(watcher, database, user, message[found.end() :], "sent", when)
     elif record["error_severity"] in ("ERROR", "FATAL", "PANIC"):
         if code[:2] == "28" or (code == "42501" and not record.get("statement")):
             _append(watcher, database, user, "", "login refused", when)

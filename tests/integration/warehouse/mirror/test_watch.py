@@ -52,12 +52,16 @@ def test_a_statement_over_the_limit_is_ended_though_the_user_raised_it(mirrored:
         connection.execute("set statement_timeout = 0")
         started = time.monotonic()
         with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute("select count(*) from generate_series(1, 100000000000) overlong")
+            connection.execute(
+                "select count(*) from fct_visit as v" + "".join(f" cross join fct_visit as v{i}" for i in range(9))
+            )
         assert time.monotonic() - started < 20
         assert connection.execute("select 1").fetchone() == (1,)
-    outcomes = {str(entry["outcome"]) for entry in wait_for(mirrored, "overlong")}
+    outcomes = {str(entry["outcome"]) for entry in wait_for(mirrored, "cross join")}
     assert "stopped: over the time limit" in outcomes
-    assert watching
+    until = time.monotonic() + 10  # it is written down first, and said then
+    while not watching and time.monotonic() < until:
+        time.sleep(0.1)
     assert "alice" in watching[0]
 
 
@@ -66,39 +70,39 @@ def test_what_was_asked_is_in_the_audit_log_without_its_values(mirrored: Mirrore
         connection.execute(
             "select edss from fct_visit markedalias where subject_key = 'sbj_secret' and visit_number = 7731"
         )
-        connection.execute("select 1 from fct_visit boundalias where subject_key = %s", ["sbj_bound"])
+        connection.execute("select 1 from fct_visit where subject_key = %s order by edss", ["sbj_bound"])
         with pytest.raises(psycopg.Error):
-            connection.execute("select nothing_of_this_name from fct_visit")
+            connection.execute("select nothing_of_this_name from fct_visit group by edss")
         with pytest.raises(psycopg.Error):
-            connection.execute("select * from pg_authid denied")
+            connection.execute("select distinct * from pg_authid")
     with pytest.raises(psycopg.OperationalError):
         mirrored.server.connect("alice", "wrong", mirrored.databases["registered"])
-    (asked,) = wait_for(mirrored, "markedalias")
-    assert asked["statement"] == "select edss from fct_visit markedalias where subject_key = ? and visit_number = ?"
+    (asked,) = wait_for(mirrored, "visit_number = ?")
+    assert asked["statement"] == "select edss from fct_visit ? where subject_key = ? and visit_number = ?"
     assert (asked["user"], asked["tier"], asked["via"], asked["outcome"]) == (
         "alice",
         "registered",
         "postgres",
-        "asked",
+        "sent",
     )
     assert asked["release"] == mirrored.home.current_release.readlink().name
-    assert [entry["outcome"] for entry in wait_for(mirrored, "boundalias")] == ["asked"]
-    assert "failed" in [entry["outcome"] for entry in wait_for(mirrored, "nothing_of_this_name")]
-    assert "refused" in [entry["outcome"] for entry in wait_for(mirrored, "denied")]
+    assert [entry["outcome"] for entry in wait_for(mirrored, "order by edss")] == ["sent"]
+    assert "failed" in [entry["outcome"] for entry in wait_for(mirrored, "group by edss")]
+    assert "refused" in [entry["outcome"] for entry in wait_for(mirrored, "select distinct")]
     until = time.monotonic() + 10
     while "login refused" not in {e["outcome"] for e in audit.entries(mirrored.home)} and time.monotonic() < until:
         time.sleep(0.2)
     assert "login refused" in {entry["outcome"] for entry in audit.entries(mirrored.home)}
     text = "".join(path.read_text() for path in mirrored.home.audit.iterdir())
     assert not [word for word in ("sbj_secret", "7731", "sbj_bound", "wrong") if word in text]
-    assert audit.verify(mirrored.home) == []
+    assert audit.verify(mirrored.home).is_whole
 
 
 def test_what_was_asked_while_no_watch_ran_is_not_lost_nor_told_twice(mirrored: Mirrored, reaching: Server) -> None:
     with mirrored.connect("carol", "site AA") as connection:
-        connection.execute("select count(*) from dim_site unwatched")
+        connection.execute("select count(*) from dim_site")
     for _ in range(2):
         with connect() as admin:
             look(Watch(mirrored.home, 60, lambda _: None, admin.info.user), admin)
-    (entry,) = entries(mirrored, "unwatched")
+    (entry,) = entries(mirrored, "from dim_site")
     assert (entry["user"], entry["tier"], entry["site"]) == ("carol", "site", "AA")
