@@ -152,7 +152,7 @@ def swap(connection: Connection, database: str, version: str, sha256: str, secon
                 break
             time.sleep(PAUSE)
         if attempt >= PATIENT_TRIES:
-            # Readers follow each other without a gap: wait a little longer, and end who holds a transaction beyond the limit.
+            # Readers follow each other without a gap: wait a little longer, and end who is over the limit.
             wait = LONGEST_WAIT
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
