@@ -29,7 +29,7 @@ ui: install ## the Dagster UI, driven as a user would, in four minutes
 	$(RUN) pytest -m ui
 
 postgres: install ## the PostgreSQL mirror on a server that the tests start
-	$(RUN) pytest -m "postgres and not slow"
+	$(RUN) pytest -m postgres
 
 slow: install ## the long tests: planted faults, real scans, kills, the Dagster UI, PostgreSQL
 	$(RUN) pytest -m "slow or ui or postgres"

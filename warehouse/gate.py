@@ -51,28 +51,34 @@ def check_anonymity(name: str, path: Path, policy: Policy) -> tuple[list[str], d
     A class without any value of a sensitive column tells nothing of it, and is left out of l.
     """
     rule = policy.rules[name.split("/")[0].removesuffix(".duckdb")]
+    reached = reached_anonymity(name, path, policy)
     columns = ", ".join(rule.suppress_first)
-    sensitive = list(rule.sensitive_held)
-    inner = "".join(f", count(distinct {c}) as d{i}, count({c}) as v{i}" for i, c in enumerate(sensitive))
-    outer = "".join(f", min(d{i}) filter (where v{i} > 0)" for i in range(len(sensitive)))
     problems: list[str] = []
-    with duckdb.connect(str(path), read_only=True) as db:
-        row = db.execute(
-            f"select min(n){outer} from (select count(*) as n{inner} from dim_subject group by {columns})"
-        ).fetchone()
-    smallest, *fewest = row or (None,)
-    if smallest is not None and smallest < rule.k:
+    if reached["k"] is not None and reached["k"] < rule.k:
         problems.append(f"{name}: a class of dim_subject by {columns} has fewer than {rule.k} subjects")
-    for column, value in zip(sensitive, fewest, strict=True):
+    for column, value in reached["l"].items():
         if value is not None and value < rule.l:
             problems.append(f"{name}: a class of dim_subject by {columns} has fewer than {rule.l} values of {column}")
-    reached: dict[str, Any] = {
-        "k_asked": rule.k,
-        "k": smallest,
-        "l_asked": rule.l if sensitive else 1,
-        "l": dict(zip(sensitive, fewest, strict=True)),
-    }
-    return problems, reached
+    return problems, {"k_asked": rule.k, "l_asked": rule.l if reached["l"] else 1} | reached
+
+
+def reached_anonymity(name: str, path: Path, policy: Policy) -> dict[str, Any]:
+    """Subjects in the smallest class of a file's `dim_subject` (`k`), and fewest values of each sensitive column (`l`).
+
+    Columns that an older release does not hold are left out.
+    """
+    rule = policy.rules[name.split("/")[0].removesuffix(".duckdb")]
+    with duckdb.connect(str(path), read_only=True) as db:
+        held = {row[0] for row in db.execute("select column_name from (describe dim_subject)").fetchall()}
+        columns = [column for column in rule.suppress_first if column in held] or ["1"]
+        sensitive = [column for column in rule.sensitive_held if column in held]
+        inner = "".join(f", count(distinct {c}) as d{i}, count({c}) as v{i}" for i, c in enumerate(sensitive))
+        outer = "".join(f", min(d{i}) filter (where v{i} > 0)" for i in range(len(sensitive)))
+        row = db.execute(
+            f"select min(n){outer} from (select count(*) as n{inner} from dim_subject group by {', '.join(columns)})"
+        ).fetchone()
+    smallest, *fewest = row or (None,)
+    return {"k": smallest, "l": dict(zip(sensitive, fewest, strict=True))}
 
 
 def in_small_classes(name: str, path: Path, policy: Policy, k: int, diversity: int) -> set[str]:

@@ -26,6 +26,8 @@ PERSONAL = ("subject_key", "session_key", "series_key", "entity_key")
 """Columns by which a row belongs to a subject."""
 STATE = {"is_shared": "false", "is_image_shared": "false", "consent_status": "'withdrawn'"}
 """What the steward's file says of a subject who withdrew and is kept there."""
+ASKED = ("k_asked", "l_asked")
+"""What of a file's anonymity is carried over; all else is counted anew, as the old figures count who left."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def _strip_release(
     policy = in_force(load_policy(), home.network())
     kept = [name for name in content["files"] if name.endswith(".duckdb")]
     counts: dict[str, dict[str, int]] = {}
+    anonymity: dict[str, Any] = {}
     problems: list[str] = []
     for name in kept:
         is_marked = name == "steward.duckdb" and not everywhere
@@ -128,13 +131,14 @@ def _strip_release(
         told = pseudonyms.keys_in_project(Path(name).stem, keys) if is_project else keys
         (folder / name).parent.mkdir(exist_ok=True)
         counts[name] = _strip_file(source / name, folder / name, told, version, is_marked=is_marked)
-        anonymity = content.get("anonymity", {}).get(name)
-        if anonymity and (
-            small := gate.in_small_classes(name, folder / name, policy, anonymity["k_asked"], anonymity["l_asked"])
-        ):
-            # Those who were hidden among k with whoever left, and are too few now, leave this file with them.
-            (folder / name).unlink()
-            counts[name] = _strip_file(source / name, folder / name, told | small, version, is_marked=False)
+        if asked := {k: v for k, v in content.get("anonymity", {}).get(name, {}).items() if k in ASKED}:
+            small = gate.in_small_classes(name, folder / name, policy, asked["k_asked"], asked["l_asked"])
+            if small:
+                # Those who were hidden among k with whoever left, and are too few now, leave this file with them.
+                (folder / name).unlink()
+                counts[name] = _strip_file(source / name, folder / name, told | small, version, is_marked=False)
+            reached = gate.reached_anonymity(name, folder / name, policy)
+            anonymity[name] = asked | reached | {"subjects": counts[name]["dim_subject"]}
         if not is_marked:
             problems += gate.forbidden_keys(name, folder / name, set(told | keys))
     if problems:
@@ -146,6 +150,7 @@ def _strip_release(
         "reason": reason,
         "reissued_datetime": now.isoformat(),
         "row_counts": counts,
+        "anonymity": anonymity,
         "files": {
             name: {"sha256": lake.sha256_file(folder / name), "bytes_count": (folder / name).stat().st_size}
             for name in kept

@@ -4,9 +4,12 @@ Here: which databases need it, the swap under readers. Not here: filling (`wareh
 (`warehouse.mirror.verify`).
 
 The old tables are locked, dropped and replaced in one transaction. So a reader's statement sees one release whole, and
-a subject who withdrew is gone at that moment, from the tables and from their statistics. The lock is asked for with a
-time limit below the server's deadlock timeout: while we wait for one reader with another's table in hand, that one
-could wait for us, and the server would end a reader. We give up first, let everyone through, and ask again.
+a subject who withdrew is gone at that moment, from the tables and from their statistics.
+
+We lock table by table. While we wait for the first we hold nothing, so nobody can wait for us in a circle, and new
+readers queue behind us: it may take as long as the readers before us need. While we wait for a further one, a reader in
+it could wait for one that we hold; the server would break such a circle after a second by ending a reader. We give up
+sooner, let everyone through, and begin with the table that we could not have.
 """
 
 from __future__ import annotations
@@ -37,12 +40,17 @@ from warehouse.mirror.people import sync_users
 from warehouse.mirror.server import ADMIN, Connection, connect, problems
 from warehouse.work import Progress, silent
 
-FIRST_WAIT = 0.5
-"""Seconds for all locks together; PostgreSQL looks for a deadlock after 1 s of waiting."""
-LONGEST_WAIT = 0.7
-"""Never as long as that second: PostgreSQL would end a reader to break the deadlock."""
+FIRST_WAIT = 2.0
+"""Seconds for the first table; twice as long each time it was not enough."""
+FURTHER_WAIT = 0.5
+"""Seconds for all other tables together; PostgreSQL ends a reader to break a circle after 1 s."""
 PAUSE = 0.2
 PATIENT_TRIES = 40
+BUSY = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+)
 PUBLISHER = 7_264_268
 """Advisory lock of the one publisher, in the mirror's own database, where no user can take it."""
 
@@ -136,24 +144,21 @@ def swap(connection: Connection, database: str, version: str, sha256: str, secon
     MirrorError
         Readers held the tables all the time.
     """
+    order = _tables(connection)
     wait = FIRST_WAIT
     deadline = time.monotonic() + 4 * seconds + PATIENT_TRIES
     for attempt in range(1_000_000):
-        try:
-            _swap_once(connection, database, version, sha256, wait)
+        held = _swap_once(connection, database, version, sha256, order, wait)
+        if len(held) == len(order):
             return
-        except (
-            psycopg.errors.QueryCanceled,
-            psycopg.errors.LockNotAvailable,
-            psycopg.errors.DeadlockDetected,
-            psycopg.errors.SerializationFailure,
-        ):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(PAUSE)
-        if attempt >= PATIENT_TRIES:
-            # Readers follow each other without a gap: wait a little longer, and end who is over the limit.
-            wait = LONGEST_WAIT
+        if time.monotonic() > deadline:
+            break
+        if not held:
+            # A reader's own limit runs while it queues behind us, so we do not take all of it.
+            wait = min(2 * wait, max(FIRST_WAIT, seconds / 2))
+        order.insert(0, order.pop(len(held)))
+        time.sleep(PAUSE)
+        if attempt >= PATIENT_TRIES or wait >= seconds / 2:
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
                 " and pid <> pg_backend_pid() and clock_timestamp() - xact_start > make_interval(secs => %s)",
@@ -162,18 +167,39 @@ def swap(connection: Connection, database: str, version: str, sha256: str, secon
     raise MirrorError("Readers held the old release's tables all the time; it is still served. Publish again later")
 
 
-def _swap_once(connection: Connection, database: str, version: str, sha256: str, wait: float) -> None:
+def _tables(connection: Connection) -> list[str]:
+    rows = connection.execute(
+        "select relname from pg_class where relnamespace = to_regnamespace(%s) and relkind = 'r' order by 1", [SCHEMA]
+    )
+    return [name for (name,) in rows]
+
+
+def _lock(connection: Connection, order: list[str], wait: float) -> list[str]:
+    """Lock tables in this order, until one is not to be had in time; those that were."""
+    until = float("inf")
+    for place, name in enumerate(order):
+        left = wait if place == 0 else until - time.monotonic()
+        limit = max(1, int(left * 1000))
+        try:
+            connection.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(limit)))
+            connection.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(SCHEMA, name)))
+        except BUSY:
+            return order[:place]
+        if place == 0:
+            until = time.monotonic() + FURTHER_WAIT
+    return order
+
+
+def _swap_once(
+    connection: Connection, database: str, version: str, sha256: str, order: list[str], wait: float
+) -> list[str]:
+    """Swap if every table can be locked; the tables that could."""
     group = sql.Identifier(database)
     old, new = sql.Identifier(SCHEMA), sql.Identifier(NEXT)
     with connection.transaction():
-        connection.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(int(wait * 1000))))
-        tables = connection.execute(
-            "select relname from pg_class where relnamespace = to_regnamespace(%s) and relkind = 'r' order by 1",
-            [SCHEMA],
-        ).fetchall()
-        if tables:
-            names = sql.SQL(", ").join(sql.Identifier(SCHEMA, name) for (name,) in tables)
-            connection.execute(sql.SQL("lock table {} in access exclusive mode").format(names))
+        held = _lock(connection, order, wait)
+        if len(held) < len(order):
+            raise psycopg.Rollback
         connection.execute("set local statement_timeout = 0")
         connection.execute(sql.SQL("drop schema if exists {} cascade").format(old))
         connection.execute(sql.SQL("alter schema {} rename to {}").format(new, old))
@@ -183,3 +209,4 @@ def _swap_once(connection: Connection, database: str, version: str, sha256: str,
         )
         connection.execute(f"delete from {BOOKS}.release")
         connection.execute(f"insert into {BOOKS}.release values (%s, %s, %s)", [version, sha256, datetime.now(UTC)])
+    return held

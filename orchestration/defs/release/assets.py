@@ -13,6 +13,8 @@ from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
+from dagster_dbt.compat import DBT_PYTHON_VERSION
+from packaging.version import Version
 
 from orchestration import steps
 from orchestration.defs.resources import Workplace
@@ -22,6 +24,14 @@ from warehouse.errors import ReleaseError
 
 GROUP = "release"
 OWNERS = ["team:data-management"]
+
+
+class InstalledDbt(DbtCliResource):
+    """The dbt beside this Python. To learn its version `dbt --version` would be run, and that asks pypi.org."""
+
+    @property
+    def _cli_version(self) -> Version:
+        return DBT_PYTHON_VERSION
 
 
 _builds: dict[str, releases.Build] = {}
@@ -61,7 +71,7 @@ def dbt_tables(manifest: Path) -> dg.AssetsDefinition:
         """Staging, core and marts of every tier, built from the accepted deliveries only."""
         started = steps.start_release(workplace.home)
         _builds[context.run_id] = started
-        dbt = DbtCliResource(
+        dbt = InstalledDbt(
             project_dir=str(started.project_dir),
             profiles_dir=str(started.project_dir),
             # The environment need not be activated: dbt lies beside the Python that runs this.

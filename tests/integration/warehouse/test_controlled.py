@@ -144,6 +144,25 @@ def test_a_subject_who_leaves_leaves_the_projects_too(network: tuple[Lake, Path]
         assert not [key for key in left if key.encode() in path.read_bytes()]
 
 
+def test_who_is_left_in_a_class_too_small_leaves_with_the_withdrawn(network: tuple[Lake, Path], tmp_path: Path) -> None:
+    made, folder = network
+    home = Home(tmp_path / "home")
+    shutil.copytree(made.home.root, home.root, symlinks=True)
+    shared = [key for (key,) in rows(folder / "registered.duckdb", "select subject_key from dim_subject order by 1")]
+    (issued,) = reissue.reissue(home, frozenset(shared[:5]), reason="withdrawn", now=NOW)
+    told = json.loads((releases.release_folder(home, issued.new) / "manifest.json").read_text())["anonymity"]
+    assert told["registered.duckdb"] == {"k_asked": 11, "k": 15, "l_asked": 2, "l": {"disease_course": 2}} | {
+        "subjects": 15
+    }
+    (issued,) = reissue.reissue(home, frozenset(shared[:10]), reason="withdrawn", now=NOW)
+    new = releases.release_folder(home, issued.new)
+    for table in load_policy().tiers["registered"].values():
+        if table.is_personal:
+            assert rows(new / "registered.duckdb", f"select count(*) from {table.name}") == [(0,)]
+    told = json.loads((new / "manifest.json").read_text())["anonymity"]["registered.duckdb"]
+    assert (told["k"], told["subjects"]) == (None, 0)
+
+
 def test_dates_move_and_the_days_between_them_stay(network: tuple[Lake, Path]) -> None:
     _, folder = network
     spans = (

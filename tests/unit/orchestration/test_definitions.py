@@ -1,5 +1,6 @@
 """Dagster's definitions load with and without a home, and hold what each job promises."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import dagster as dg
@@ -8,7 +9,9 @@ import pytest
 
 from orchestration import steps
 from orchestration.build import build_defs
+from orchestration.defs.release.assets import InstalledDbt
 from orchestration.defs.site.checks import entity_result, registry_check_name, rule_result
+from warehouse.dbt import PROJECT
 from warehouse.dictionary import load_dictionary
 from warehouse.home import Home
 from warehouse.tables import schema_of
@@ -72,3 +75,13 @@ def test_rule_result_looks_at_its_own_rule_only() -> None:
     key = dg.AssetKey("image_verdicts")
     assert not rule_result("IMG_SNR", key, findings, {}).passed
     assert rule_result("IMG_BIAS", key, findings, {}).passed
+
+
+def test_dbt_is_not_asked_for_its_version_as_that_asks_the_internet(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    dbt = tmp_path / "dbt"
+    dbt.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
+    dbt.chmod(0o755)
+    resource = InstalledDbt(project_dir=str(PROJECT), profiles_dir=str(PROJECT), dbt_executable=str(dbt))
+    assert str(resource._cli_version) == version("dbt-core")
+    assert not asked.exists()

@@ -169,7 +169,6 @@ class Reader(threading.Thread):
             self.slowest = max(self.slowest, time.monotonic() - started)
 
 
-@pytest.mark.slow
 def test_readers_see_no_error_and_no_mixture_during_ten_publishes(own: Home, spare: Server) -> None:
     write_release(own, "2026-11-24.1", subjects=500, visits=100)
     add_user(own, User("reader", "registered"))
@@ -218,7 +217,6 @@ def start_publish(home: Home, server: Server) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.slow
 def test_a_publish_killed_at_any_point_leaves_a_whole_release(own: Home, spare: Server) -> None:
     write_release(own, "2026-11-24.1", subjects=1000, visits=150)
     publish(own)
@@ -251,7 +249,6 @@ def test_a_publish_killed_at_any_point_leaves_a_whole_release(own: Home, spare: 
     assert left_over >= 3  # the points do fall into the load
 
 
-@pytest.mark.slow
 def test_a_reader_who_sits_on_a_table_does_not_stop_a_publish(own: Home, spare: Server, tmp_path: Path) -> None:
     home = make_home(tmp_path / "impatient", seconds=2)
     write_release(home, "2026-11-24.1", subjects=5, visits=2)
@@ -267,7 +264,6 @@ def test_a_reader_who_sits_on_a_table_does_not_stop_a_publish(own: Home, spare: 
         assert admin.execute("select count(*) from fct_visit").fetchone() == (15,)
 
 
-@pytest.mark.slow
 def test_what_the_release_has_no_file_for_is_dropped(own: Home, spare: Server) -> None:
     write_release(own, "2026-11-24.1", subjects=5, visits=2)
     (own.current_release / "controlled").mkdir()
