@@ -5,7 +5,8 @@ Here: what is written of a question, and reading it again. Not here: how the log
 (`warehouse.placeholders`).
 
 A question is two records: one on disk before any row of its answer is seen, and one with rows, seconds and outcome at
-its end. A question whose asker was killed keeps its first record, and reads as `unfinished`.
+its end, which nobody waits for the disk with. A question whose asker was killed, or whose end a power cut took, keeps
+its first record and reads as `unfinished`.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ End = Literal["answered", "refused", "abandoned", "no release"]
 """How a question ended: all rows given; a sentence given instead; the asker had seen enough; no such release."""
 
 
-def append(home: Home, entry: dict[str, Any]) -> None:
-    """Add one record to the log; on disk when this returns.
+def append(home: Home, entry: dict[str, Any], *, is_durable: bool = True) -> None:
+    """Add one record to the log; on disk when this returns, if it is durable.
 
     Raises
     ------
     RanvierError
         The log cannot be written; nothing may be answered then.
     """
-    chain.append(home.audit, entry)
+    chain.append(home.audit, entry, is_durable=is_durable)
 
 
 def verify(home: Home, anchor: str | None = None) -> Verdict:
@@ -73,6 +74,7 @@ class Question:
                 "rows": rows,
                 "seconds": round(time.monotonic() - self._start, 3),
             },
+            is_durable=False,
         )
 
 

@@ -122,8 +122,11 @@ def _locked(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def append(folder: Path, entry: dict[str, Any]) -> None:
-    """Add one record to the chain; on disk when this returns.
+def append(folder: Path, entry: dict[str, Any], *, is_durable: bool = True) -> None:
+    """Add one record to the chain; on disk when this returns, if it is durable.
+
+    A record that is not is in the file at once, where everybody reads it, and safe from a power cut with the next one
+    that is. Until then the anchor does not know it.
 
     What a crash left half-written is closed first, and recorded. A log that was cut or changed is not mended: the new
     record follows from the anchor, so the gap stays visible for ever.
@@ -136,16 +139,19 @@ def append(folder: Path, entry: dict[str, Any]) -> None:
     with _locked(folder) as anchor:
         try:
             head = _recovered(folder, os.pread(anchor, HEAD_BYTES * 2, 0), anchor)
-            _write(folder, anchor, head, entry)
+            _write(folder, anchor, head, entry, is_durable=is_durable)
         except OSError as error:
             raise RanvierError(
                 "The audit log cannot be written, so no query is answered; check the disk of the audit folder"
             ) from error
 
 
-def _write(folder: Path, anchor: int, head: _Head, entry: dict[str, Any], before: bytes = b"") -> _Head:
+def _write(
+    folder: Path, anchor: int, head: _Head, entry: dict[str, Any], before: bytes = b"", *, is_durable: bool = True
+) -> _Head:
     segment = head.segment
-    if head.size >= SEGMENT_BYTES and not before:
+    if head.size >= SEGMENT_BYTES and not before and is_durable:
+        _fsync(_segment(folder, segment))  # what is not durable yet must not be lost behind what is
         segment += 1
     record = {
         "number": head.number + 1,
@@ -161,13 +167,16 @@ def _write(folder: Path, anchor: int, head: _Head, entry: dict[str, Any], before
     try:
         if os.write(handle, line) != len(line):
             raise OSError("the disk took a part of the record")
-        os.fdatasync(handle)
+        if is_durable:
+            os.fdatasync(handle)
         size = os.fstat(handle).st_size
     finally:
         os.close(handle)
-    if is_new:
-        _fsync_folder(folder)
     new = _Head(record["number"], record["hash"], segment, size)
+    if not is_durable:
+        return new
+    if is_new:
+        _fsync(folder)
     # In place and not by a rename: this file is the lock. After a power cut it may be older than the log, which the
     # next writer sees and repairs.
     os.pwrite(anchor, new.text(), 0)
@@ -175,8 +184,8 @@ def _write(folder: Path, anchor: int, head: _Head, entry: dict[str, Any], before
     return new
 
 
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -184,7 +193,7 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _recovered(folder: Path, text: bytes, anchor: int) -> _Head:
-    """The anchor to write after. Usually the one on disk; after a crash, what lies behind it is taken in first."""
+    """The anchor to write after. What lies behind the one on disk is taken in first: it was not durable, or a crash."""
     if not text and not _segments(folder):
         os.pwrite(anchor, _Head().text(), 0)  # so that a log without an anchor is never a crash
         return _Head()
@@ -198,12 +207,12 @@ def _recovered(folder: Path, text: bytes, anchor: int) -> _Head:
         return _Head(head.number, head.hash, _next_segment(folder))
     if size == head.size and not following.exists():
         return head
-    tail = path.read_bytes()[head.size :] if size > head.size else b""
     segment, end = head.segment, size
-    if not tail:  # a crash between the first record of a new file and the anchor
-        segment, tail = head.segment + 1, following.read_bytes()
-        end = len(tail)
-    number, digest, torn = _follow(tail, head.number, head.hash)
+    number, digest, torn = _follow(_read_from(path, head.size), head.number, head.hash)
+    if not torn and following.exists():  # a crash between the first record of a new file and the anchor
+        tail = following.read_bytes()
+        segment, end = head.segment + 1, len(tail)
+        number, digest, torn = _follow(tail, number, digest)
     reached = _Head(number, digest, segment, end)
     if not torn:
         return reached
@@ -214,6 +223,14 @@ def _recovered(folder: Path, text: bytes, anchor: int) -> _Head:
         "torn_sha256": hashlib.sha256(torn).hexdigest(),
     }
     return _write(folder, anchor, reached, entry, before=TORN)
+
+
+def _read_from(path: Path, start: int) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as handle:
+        handle.seek(start)
+        return handle.read()
 
 
 def _ends_a_line(path: Path, size: int) -> bool:
@@ -411,5 +428,5 @@ class _Walk:
             self._found.problems.append("head.json, the anchor, does not belong to this log, or the log was changed")
         elif reached < self._number:
             self._found.notes.append(
-                f"the anchor is {self._number - reached} records behind, as after a crash; the next query corrects it"
+                f"the anchor knows the records up to {reached} of {self._number}; the next query anchors the rest"
             )
