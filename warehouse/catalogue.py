@@ -29,7 +29,7 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
         "",
         f"Dictionary version {dictionary.version}. `tier` is the least trusted tier that sees a variable at row level;",
         "a variable of tier `none` is an identifier and ends at the pseudonym table. `standards` are the category of",
-        "the MSDA Core Dataset, the CDISC SDTM domain and variable, and the class of OMOP concepts. A note says what of",
+        "the MSDA Core Dataset, the CDISC SDTM domain and variable, the class of OMOP concepts. A note says what of",
         "a definition was not read in its source: a network that knows better changes `warehouse/dictionary/`.",
         "",
     ]
