@@ -19,6 +19,7 @@ from rich.table import Table
 from orchestration.commands import (
     HomeOption,
     audit,
+    export,
     lineage,
     mirror,
     out,
@@ -40,6 +41,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(policy.app, name="policy")
 app.add_typer(project.app, name="project")
 app.add_typer(query.app)
+app.add_typer(export.app, name="export")
 app.add_typer(lineage.app)
 app.add_typer(user.app, name="user")
 app.add_typer(serve.app)

@@ -129,6 +129,7 @@ def test_open_holds_aggregates_whose_small_counts_are_redacted_then_rounded(
     tables = {row[0] for row in rows(path, "select table_name from information_schema.tables")}
     assert tables == {
         "dim_variable",
+        "dim_dmt",
         "dim_measure",
         "mart_cohort_catalogue",
         "mart_imaging_qa",
