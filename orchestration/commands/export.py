@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -23,14 +24,16 @@ ProjectOption = Annotated[str | None, typer.Option(help="The project, for tier `
 ReleaseOption = Annotated[str | None, typer.Option(help="A version; the current one by default.")]
 
 
-def _tier(home: Path | None, tier: str, site: str | None, project: str | None, release: str | None) -> TierFile:
+def _tier(
+    home: Path | None, tier: str, site: str | None, project: str | None, release: str | None
+) -> AbstractContextManager[TierFile]:
     from warehouse.policy import TIER_NAMES
-    from warehouse.standards.rows import TierFile
+    from warehouse.standards.rows import open_tier
 
     chosen = "site" if site else "controlled" if project else tier
     if chosen not in TIER_NAMES:
         raise RanvierError(f"There is no tier {chosen!r}; there are {', '.join(TIER_NAMES)}")
-    return TierFile(find_home(home), cast("Tier", chosen), getpass.getuser(), site, project, release)
+    return open_tier(find_home(home), cast("Tier", chosen), getpass.getuser(), site, project, release)
 
 
 @app.command()
@@ -58,7 +61,8 @@ def frictionless(
     """A tier as a Frictionless data package. Example: ranvier export frictionless open.zip --tier open"""
     from warehouse.standards.data_package import write_data_package
 
-    count = write_data_package(_tier(home, tier, site, project, release), target)
+    with _tier(home, tier, site, project, release) as opened:
+        count = write_data_package(opened, target)
     out.print(f"Wrote {target} with {count} tables.")
 
 
@@ -74,7 +78,8 @@ def cdisc(
     """A tier as the CDISC archive of OPTIMISE:MS. Example: ranvier export cdisc basel.zip --site BASEL"""
     from warehouse.standards.cdisc import write_cdisc
 
-    count = write_cdisc(_tier(home, tier, site, project, release), target)
+    with _tier(home, tier, site, project, release) as opened:
+        count = write_cdisc(opened, target)
     out.print(f"Wrote {target} with {count} domain files.")
 
 
@@ -90,5 +95,6 @@ def bids(
     """participants.tsv and .json of BIDS. Example: ranvier export bids bids/ --tier registered"""
     from warehouse.standards.participants import write_participants
 
-    count = write_participants(_tier(home, tier, site, project, release), folder)
+    with _tier(home, tier, site, project, release) as opened:
+        count = write_participants(opened, folder)
     out.print(f"Wrote participants.tsv and participants.json for {count} subjects into {folder}.")

@@ -158,10 +158,10 @@ def write_cdisc(tier: TierFile, target: Path) -> int:
             "or export it as frictionless"
         )
     layout = load_layout()
-    hands = tier.read("dim_subject")[0].select("subject_key", "handedness")
+    hands = tier.read("dim_subject").select("subject_key", "handedness")
     written: dict[str, str] = {}
     for name, file in layout.files.items():
-        frame, _ = tier.read(file.mart)
+        frame = tier.read(file.mart)
         if file.mart != "dim_subject":
             frame = frame.join(hands, on="subject_key", how="left", maintain_order="left")
         rows = domain_rows(file, frame, layout.study)

@@ -101,25 +101,25 @@ def write_data_package(tier: TierFile, target: Path) -> int:
     names = tier.names
 
     def write(draft: Path) -> None:
-        resources, release = [], ""
+        resources = []
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in names:
-                frame, release = tier.read(name)
+                frame = tier.read(name)
                 table = tier.tables[name]
                 resources.append(resource_of(table, frame.columns, names))
                 archive.writestr(f"{name}.csv", as_csv(frame))
-            archive.writestr("datapackage.json", json.dumps(_package(tier, release, resources), indent=1))
+            archive.writestr("datapackage.json", json.dumps(_package(tier, resources), indent=1))
 
     write_new(target, write)
     return len(names)
 
 
-def _package(tier: TierFile, release: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
+def _package(tier: TierFile, resources: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "profile": "tabular-data-package",
         "name": f"{tier.home.network().name} {tier.tier}".lower().replace(" ", "-"),
         "title": f"{tier.home.network().name}, tier {tier.tier}",
-        "version": release,
+        "version": tier.release,
         "description": f"Dictionary version {load_dictionary().version}. The tier's terms of use hold for this copy.",
         "resources": resources,
     }

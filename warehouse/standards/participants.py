@@ -35,14 +35,14 @@ def participants(tier: TierFile) -> tuple[pl.DataFrame, dict[str, Any]]:
     `age` is in completed years at the first visit, at most 89, where the tier tells ages; `sex` and `handedness` are in
     BIDS codes. What the tier holds besides of a subject follows under its own name, but no date and no key.
     """
-    subjects, _ = tier.read("dim_subject")
+    subjects = tier.read("dim_subject")
     rows = subjects.select(
         pl.col("subject_key").map_elements(participant_id, return_dtype=pl.String).alias("participant_id"),
         pl.lit("homo sapiens").alias("species"),
         pl.col("subject_key"),
     )
     sidecar: dict[str, Any] = {"species": {"Description": "Species of the participant."}}
-    visits, _ = tier.read("fct_visit")
+    visits = tier.read("fct_visit")
     if "age_years" in visits.columns:
         first = visits.group_by("subject_key").agg(pl.col("age_years").min().clip(upper_bound=OLDEST).alias("age"))
         rows = rows.join(first, on="subject_key", how="left")

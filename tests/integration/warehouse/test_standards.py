@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from orchestration.cli import app
 from warehouse import audit
+from warehouse.gateway import Tier
 from warehouse.standards.cdisc import load_layout, write_cdisc
 from warehouse.standards.data_package import write_data_package
 from warehouse.standards.participants import write_participants
-from warehouse.standards.rows import TierFile
+from warehouse.standards.rows import open_tier
 
 
 def read_archive(path: Path) -> dict[str, list[dict[str, str]]]:
@@ -31,9 +32,10 @@ def read_archive(path: Path) -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize("tier", ["open", "registered", "steward"])
-def test_a_tier_is_a_valid_data_package(released: Lake, tmp_path: Path, tier: str) -> None:
+def test_a_tier_is_a_valid_data_package(released: Lake, tmp_path: Path, tier: Tier) -> None:
     target = tmp_path / f"{tier}.zip"
-    count = write_data_package(TierFile(released.home, tier, "t"), target)  # type: ignore[arg-type]
+    with open_tier(released.home, tier, "t") as opened:
+        count = write_data_package(opened, target)
     with zipfile.ZipFile(target) as archive:
         archive.extractall(tmp_path / tier)
     report = frictionless.Package(tmp_path / tier / "datapackage.json").validate()
@@ -48,7 +50,8 @@ def test_a_tier_is_a_valid_data_package(released: Lake, tmp_path: Path, tier: st
 
 
 def test_a_broken_cell_makes_the_package_invalid(released: Lake, tmp_path: Path) -> None:
-    write_data_package(TierFile(released.home, "registered", "t"), tmp_path / "r.zip")
+    with open_tier(released.home, "registered", "t") as opened:
+        write_data_package(opened, tmp_path / "r.zip")
     with zipfile.ZipFile(tmp_path / "r.zip") as archive:
         archive.extractall(tmp_path)
     visits = tmp_path / "fct_visit.csv"
@@ -59,7 +62,8 @@ def test_a_broken_cell_makes_the_package_invalid(released: Lake, tmp_path: Path)
 
 
 def test_cdisc_archive_is_in_the_layout_of_optimise(released: Lake, tmp_path: Path) -> None:
-    write_cdisc(TierFile(released.home, "site", "t", site="AA"), tmp_path / "aa.zip")
+    with open_tier(released.home, "site", "t", site="AA") as opened:
+        write_cdisc(opened, tmp_path / "aa.zip")
     files = read_archive(tmp_path / "aa.zip")
     assert {"DM.csv", "CE.csv", "QS.csv", "FT.csv", "MO.csv", "EX.csv", "MH_Diagnosis.csv", "AE.csv"} <= files.keys()
     assert list(files["DM.csv"][0]) == [
@@ -75,10 +79,10 @@ def test_cdisc_archive_is_in_the_layout_of_optimise(released: Lake, tmp_path: Pa
 
 
 def test_cdisc_values_and_dates_are_those_of_the_tier(released: Lake, tmp_path: Path) -> None:
-    tier = TierFile(released.home, "site", "t", site="AA")
-    write_cdisc(tier, tmp_path / "aa.zip")
+    with open_tier(released.home, "site", "t", site="AA") as opened:
+        write_cdisc(opened, tmp_path / "aa.zip")
+        visits = opened.read("fct_visit")
     files = read_archive(tmp_path / "aa.zip")
-    visits, _ = tier.read("fct_visit")
     exported = {
         (row["USUBJID"], datetime.fromtimestamp(int(row["QSDTC"]) / 1000, tz=UTC).date(), float(row["QSORRES"]))
         for row in files["QS.csv"]
@@ -98,8 +102,9 @@ def test_cdisc_is_refused_where_there_are_no_dates(released: Lake, tmp_path: Pat
 
 
 @pytest.mark.parametrize("tier", ["registered", "steward"])
-def test_participants_are_bids(released: Lake, tmp_path: Path, tier: str) -> None:
-    count = write_participants(TierFile(released.home, tier, "t"), tmp_path)  # type: ignore[arg-type]
+def test_participants_are_bids(released: Lake, tmp_path: Path, tier: Tier) -> None:
+    with open_tier(released.home, tier, "t") as opened:
+        count = write_participants(opened, tmp_path)
     rows = list(csv.DictReader((tmp_path / "participants.tsv").open(), delimiter="\t"))
     sidecar = json.loads((tmp_path / "participants.json").read_text())
     assert len(rows) == count == len({row["participant_id"] for row in rows})
