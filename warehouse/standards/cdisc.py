@@ -36,6 +36,8 @@ class Cell(BaseModel):
     """`variable` when this is the subject's dominant hand, `otherwise` when it is not; nothing when it is unknown."""
     where: dict[str, str] = {}
     """Columns and the values that a row must have for this test."""
+    factor: float = 1.0
+    """The dictionary's number times this is the unit there."""
     beside: dict[str, str] = {}
     """Other columns of the row, such as the unit."""
     own: bool = False
@@ -86,13 +88,14 @@ def epoch_ms(column: pl.Expr) -> pl.Expr:
     return column.cast(pl.Datetime("ms")).dt.epoch("ms").cast(pl.String)
 
 
-def _text(frame: pl.DataFrame, variable: str) -> pl.Expr:
+def _text(frame: pl.DataFrame, variable: str, factor: float = 1.0) -> pl.Expr:
     kind = frame.schema[variable]
     if kind == pl.Date:
         return epoch_ms(pl.col(variable))
     if kind.is_float():
         # 2.0 is written 2, as OPTIMISE:MS does.
-        return pl.col(variable).cast(pl.String).str.strip_suffix(".0")
+        number = pl.col(variable) if factor == 1 else (pl.col(variable) * factor).round_sig_figs(6)
+        return number.cast(pl.String).str.strip_suffix(".0")
     if kind == pl.Boolean:
         return pl.when(pl.col(variable)).then(pl.lit("1")).when(~pl.col(variable)).then(pl.lit("0"))
     return pl.col(variable).cast(pl.String)
@@ -101,7 +104,7 @@ def _text(frame: pl.DataFrame, variable: str) -> pl.Expr:
 def _value(frame: pl.DataFrame, cell: Cell) -> pl.Expr:
     """The cell's text; null where there is nothing, or where the tier does not hold the variable."""
     nothing = pl.lit(None, dtype=pl.String)
-    own = _text(frame, cell.variable) if cell.variable in frame.columns else nothing
+    own = _text(frame, cell.variable, cell.factor) if cell.variable in frame.columns else nothing
     other = _text(frame, cell.otherwise) if cell.otherwise in frame.columns and cell.otherwise else nothing
     if cell.hand:
         is_known = pl.col("handedness").is_in(["left", "right"])

@@ -80,6 +80,25 @@ def test_pegs_are_told_by_hand_and_left_out_where_no_hand_is_dominant() -> None:
     assert set(rows["FTDTC"]) == {"1767312000000"}
 
 
+def test_laboratory_values_are_in_the_units_there() -> None:
+    results = pl.DataFrame(
+        {
+            "subject_key": ["a", "a", "a"],
+            "laboratory_date": [date(2026, 1, 2)] * 3,
+            "laboratory_test": ["lymphocytes", "alt", "jcv_antibodies"],
+            "laboratory_value": [1.4, 31.0, None],
+            "laboratory_result": [None, None, "positive"],
+            "handedness": ["left"] * 3,
+        }
+    )
+    rows = domain_rows(load_layout().files["LB"], results, "optimise")
+    assert dict(rows.select("LBTEST", "LBORRES").iter_rows()) == {
+        "Full blood count:Total lymphocyte count": "1400",
+        "Additional blood tests:ALT Alanine Aminotransferase": "31",
+        "Antibodies related to PML risk:Plasma anti-JC virus": "positive",
+    }
+
+
 def test_only_its_own_modality_is_a_visual_evoked_potential() -> None:
     potentials = pl.DataFrame(
         {
