@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from warehouse.catalogue_sql import described
+from warehouse.dictionary import load_dictionary
 from warehouse.policy import Column
 from warehouse.standards.rows import TierFile, write_new
 
@@ -57,9 +58,9 @@ def participants(tier: TierFile) -> tuple[pl.DataFrame, dict[str, Any]]:
 
 
 def _is_told(column: Column) -> bool:
-    is_of_patient = column.disclosure in ("plain", "quasi", "sensitive") and not column.name.startswith("is_shared")
-    is_consent = column.variable is not None and column.name.endswith(("_consented", "consent_date"))
-    return is_of_patient and not is_consent and column.type != "date" and column.name != "withdrawal_date"
+    consent = {variable.name for variable in load_dictionary().entities["consent"].variables}
+    is_of_patient = column.disclosure in ("plain", "quasi", "sensitive")
+    return is_of_patient and column.type != "date" and column.source not in consent
 
 
 def _values(column: Column, values: pl.Series) -> pl.Series:

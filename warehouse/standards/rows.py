@@ -13,7 +13,7 @@ from typing import cast
 
 import polars as pl
 
-from warehouse import gateway, releases
+from warehouse import gateway, lake, releases
 from warehouse.errors import RanvierError
 from warehouse.home import Home
 from warehouse.policy import Table, load_policy
@@ -96,10 +96,5 @@ def write_new(target: Path, write: Callable[[Path], None]) -> None:
     """
     if target.exists():
         raise RanvierError(f"{target} is there already; name another, or remove it first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.tmp")
-    try:
+    with lake.temporary(target) as draft:
         write(draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
