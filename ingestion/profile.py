@@ -176,7 +176,8 @@ class Table(BaseModel):
     from_name: dict[str, str] = {}
     """Variable -> a regular expression whose first group, in the file's name without ending, is its value."""
     where: dict[str, list[str]] = {}
-    """Column -> the values that make a row one of this table; the others are left out of it. Case does not matter."""
+    """Column -> the values that make a row one of this table; the others are left out of it. Case does not matter; `*`
+    and `?` are as in file patterns, so that `?*` is any value."""
     long: LongForm | None = None
     """How the results are found in a table of one row per test."""
     beside: bool = False

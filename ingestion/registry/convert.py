@@ -6,6 +6,7 @@ column (`values`), the words of a reason (`reasons`), or records told in several
 
 from __future__ import annotations
 
+import fnmatch
 import unicodedata
 from dataclasses import dataclass, field
 
@@ -99,9 +100,9 @@ class TableReader:
     def _selected(self, raw: _Raw, match: Match) -> _Raw:
         """The rows that `where` makes this table's."""
         for name, values in match.table.where.items():
-            wanted = {normal(value) for value in values}
+            wanted = [normal(value) for value in values]
             cells = raw.column(match.marks[normal(name)])
-            texts = [text for text in cells.unique().to_list() if normal(text) in wanted]
+            texts = [t for t in cells.unique().to_list() if any(fnmatch.fnmatchcase(normal(t), w) for w in wanted)]
             raw = raw.only(cells.is_in(texts))
         return raw
 
