@@ -106,13 +106,13 @@ def site_redcap(
 ) -> None:
     """Draft a REDCap project's source profile. Example: ranvier site redcap dictionary.csv data.csv --out profiles"""
     from ingestion.registry import redcap
-    from warehouse.standards.rows import write_new
+    from warehouse.standards.rows import write_new_text
 
     drafted = redcap.draft(redcap.read_data_dictionary(dictionary), redcap.read_export(export), name, export.stem)
     placed = sum(proposal.variable is not None for proposal in drafted.proposals)
     texts = {f"{name}.yaml": drafted.profile_yaml(), f"{name}_variables.yaml": drafted.variables_yaml()}
     for file, text in texts.items():
-        write_new(out_folder / file, lambda draft, text=text: draft.write_text(text, encoding="utf-8") and None)
+        write_new_text(out_folder / file, text)
     out.print(f"{placed} of {len(drafted.proposals)} columns are proposed for a variable, the others are marked.")
     out.print(f"Wrote {out_folder / f'{name}.yaml'}: check it. {name}_variables.yaml drafts what the dictionary lacks.")
 

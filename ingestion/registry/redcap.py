@@ -33,6 +33,8 @@ NO_DATA = ("descriptive", "file")
 CHOSEN = ("dropdown", "radio", "checkbox")
 LEAST_LIKENESS = 0.8
 """How alike a field and a variable must be to be proposed, 0 to 1; a person decides in any case."""
+OF_FORM = 0.08
+"""What it adds when the field's form is called like the variable's table."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _field(row: dict[str, str]) -> RedcapField:
         name=row[NAME],
         form=row[FORM],
         kind=kind,
-        label=re.sub(r"<[^>]*>", "", row[LABEL]).strip(),
+        label=_plain(row[LABEL]),
         choices=_choices(row[CHOICES]) if kind in CHOSEN else {},
         validation=row[VALIDATION].casefold(),
         minimum=row[MINIMUM],
@@ -157,7 +159,12 @@ def _field(row: dict[str, str]) -> RedcapField:
 def _choices(text: str) -> dict[str, str]:
     """`1, Female | 2, Male` as raw value -> label; a choice without a comma is its own label."""
     pairs = [choice.partition(",") for choice in text.split("|") if choice.strip()]
-    return {raw.strip(): (label or raw).strip() for raw, _, label in pairs}
+    return {raw.strip(): _plain(label or raw) for raw, _, label in pairs}
+
+
+def _plain(text: str) -> str:
+    """A label without its markup, on one line."""
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
 # ---- what an export tells
@@ -350,10 +357,20 @@ def _likeness(column: str, f: RedcapField, label: str, entity: Entity, variable:
     # The first clause of a definition names the thing; what follows qualifies it.
     clause = re.split(r"[;,.]", variable.definition)[0]
     known = (_words(variable.name), _words(clause), _words(variable.definition))
-    best = max(difflib.SequenceMatcher(None, one, other).ratio() for one in told if one for other in known)
+    best = max(_alike(one, other) for one in told for other in known)
     # Within a form that carries the table's name the same words mean the table's variable.
-    is_of_form = difflib.SequenceMatcher(None, normal(f.form), normal(entity.name)).ratio() > LEAST_LIKENESS
-    return min(0.99, best + 0.08 * is_of_form)
+    is_of_form = _alike(normal(f.form), normal(entity.name)) > LEAST_LIKENESS
+    return min(0.99, best + OF_FORM * is_of_form)
+
+
+@lru_cache(maxsize=1 << 16)
+def _alike(one: str, other: str) -> float:
+    """How alike two texts are, 0 to 1; 0 without a closer look where they cannot be alike enough."""
+    matcher = difflib.SequenceMatcher(None, one, other)
+    least = LEAST_LIKENESS - OF_FORM
+    if not one or matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:
+        return 0.0
+    return matcher.ratio()
 
 
 @lru_cache(maxsize=4096)

@@ -41,11 +41,10 @@ def redcap(target: Annotated[Path, typer.Argument(help="The CSV file to make.")]
     """The dictionary as a REDCap data dictionary. Example: ranvier export redcap ranvier_redcap.csv"""
     from warehouse.dictionary import load_dictionary
     from warehouse.standards.redcap_dictionary import redcap_dictionary
-    from warehouse.standards.rows import write_new
+    from warehouse.standards.rows import write_new_text
 
-    text = redcap_dictionary(load_dictionary())
     # REDCap reads UTF-8 with or without a mark; Excel needs it.
-    write_new(target, lambda draft: draft.write_bytes(text.encode("utf-8-sig")) and None)
+    write_new_text(target, redcap_dictionary(load_dictionary()), encoding="utf-8-sig")
     out.print(f"Wrote {target}; upload it in REDCap's designer as a data dictionary.")
 
 

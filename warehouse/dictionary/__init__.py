@@ -35,6 +35,12 @@ MsdaCategory = Literal[
 ]
 """Categories of the MSDA Core Dataset that its public abstract names (doi:10.1177/13524585231216004). Its list of items
 could not be read, so variables are placed in categories and not equated with items."""
+OmopClass = Literal[
+    "Clinical Finding", "Clinical Observation", "Context-dependent", "Disorder", "Gender", "Ingredient", "Lab Test",
+    "Observable Entity", "Procedure", "Qualifier Value", "Race", "Social Context", "Staging / Scales", "Survey", "Unit",
+    "Visit",
+]  # fmt: skip
+"""Classes of the OHDSI vocabularies that variables here are placed in."""
 QualityClass = Literal["representativeness", "consistency", "accuracy", "completeness"]
 """The four classes of data quality indicators that CLARION uses (doi:10.2147/CLEP.S480525)."""
 
@@ -77,7 +83,7 @@ class Variable(BaseModel):
     sdtm: str | None = Field(default=None, pattern=r"^[A-Z]{2}\.[A-Z0-9]{2,8}$")
     """CDISC SDTM domain and variable that carries it, such as `DM.SEX`. Findings share one: QS.QSSTRESN holds every
     score, told apart by QSTEST."""
-    omop: str | None = None
+    omop: OmopClass | None = None
     """Class of the OMOP concepts that stand for it (`concept_class_id` of the OHDSI vocabularies)."""
 
     @property

@@ -16,7 +16,7 @@ import polars as pl
 from warehouse.catalogue_sql import described
 from warehouse.dictionary import load_dictionary
 from warehouse.policy import Column
-from warehouse.standards.rows import TierFile, write_new
+from warehouse.standards.rows import TierFile, write_new_text
 
 OLDEST = 89
 """BIDS asks that older participants are given this age; it is also the limit of HIPAA safe harbour."""
@@ -91,5 +91,5 @@ def write_participants(tier: TierFile, folder: Path) -> int:
         "participants.json": json.dumps(sidecar, indent=1) + "\n",
     }
     for name, text in content.items():
-        write_new(folder / name, lambda draft, text=text: draft.write_text(text, encoding="utf-8") and None)
+        write_new_text(folder / name, text)
     return rows.height

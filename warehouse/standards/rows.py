@@ -98,3 +98,12 @@ def write_new(target: Path, write: Callable[[Path], None]) -> None:
         raise RanvierError(f"{target} is there already; name another, or remove it first")
     with lake.temporary(target) as draft:
         write(draft)
+
+
+def write_new_text(target: Path, text: str, encoding: str = "utf-8") -> None:
+    """`write_new` for a text that is ready."""
+
+    def write(draft: Path) -> None:
+        draft.write_bytes(text.encode(encoding))
+
+    write_new(target, write)
