@@ -114,13 +114,13 @@ def _tables(columns: list[ColumnDraft], grid: Grid, path: Path, has_sheets: bool
     if patient is None:
         return {}
     entities = list(dict.fromkeys(c.entity for c in columns if c.entity and c.variable != "patient_id"))
-    where = {"sheets": [grid.sheet]} if has_sheets else {"files": [re.sub(r"\d+", "*", path.stem)]}
+    kind, pattern = ("sheets", str(grid.sheet)) if has_sheets else ("files", re.sub(r"\d+", "*", path.stem))
     tables: dict[str, dict[str, Any]] = {}
     for entity in entities:
         mine = {c.column: c.how if len(c.how) > 1 else c.variable for c in columns if c.entity == entity}
         mine.pop(patient.column, None)
         shared = {"beside": True, "fold": True} if len(entities) > 1 else {}
-        tables[str(entity)] = {**where, **shared, "columns": {patient.column: "patient_id", **mine}}
+        tables[str(entity)] = {kind: [pattern], **shared, "columns": {patient.column: "patient_id", **mine}}
     return tables
 
 
@@ -277,8 +277,10 @@ def _dates(variable: Variable, cells: pl.Series, grid: Grid) -> tuple[dict[str, 
         if more > share:
             formats, share = [*formats, form], more
     twin = {"%d/%m/%Y": "%m/%d/%Y"}.get(best)
+    # What stands in a profile's date_formats when nothing is said need not be said.
+    how = {} if formats == Profile.model_fields["date_formats"].default else {"date_formats": formats}
     unclear = twin is not None and shares[twin] == shares[best] and not grid.is_typed
-    return {"date_formats": formats}, ["its values do not tell day from month"] if unclear else []
+    return how, ["its values do not tell day from month"] if unclear else []
 
 
 def _codes(variable: Variable, cells: pl.Series) -> tuple[dict[str, Any], list[str]]:
