@@ -29,18 +29,18 @@ TYPES: dict[str, PolarsType] = {
     "date": pl.Date,
 }
 TIERS = ("open", "registered", "controlled", "steward")
-DisclosureClass = Literal["identifier", "quasi", "sensitive", "plain"]
-MsdaCategory = Literal[
-    "demographics", "comorbidities", "disease history", "disease status", "relapses", "MRI", "treatment"
-]
-"""Categories of the MSDA Core Dataset that its public abstract names (doi:10.1177/13524585231216004). Its list of items
-could not be read, so variables are placed in categories and not equated with items."""
 OmopClass = Literal[
     "Clinical Finding", "Clinical Observation", "Context-dependent", "Disorder", "Gender", "Ingredient", "Lab Test",
     "Observable Entity", "Procedure", "Qualifier Value", "Race", "Social Context", "Staging / Scales", "Survey", "Unit",
     "Visit",
 ]  # fmt: skip
 """Classes of the OHDSI vocabularies that variables here are placed in."""
+DisclosureClass = Literal["identifier", "quasi", "sensitive", "plain"]
+MsdaCategory = Literal[
+    "demographics", "comorbidities", "disease history", "disease status", "relapses", "MRI", "treatment"
+]
+"""Categories of the MSDA Core Dataset that its public abstract names (doi:10.1177/13524585231216004). Its list of items
+could not be read, so variables are placed in categories and not equated with items."""
 QualityClass = Literal["representativeness", "consistency", "accuracy", "completeness"]
 """The four classes of data quality indicators that CLARION uses (doi:10.2147/CLEP.S480525)."""
 
