@@ -261,8 +261,8 @@ def _share(variable: Variable, how: dict[str, Any], cells: pl.Series, grid: Grid
     words |= {"false_values": ["0", "false", "no", "n", "non", "nein"]}
     profile = Profile.model_validate({"name": "draft", "entities": {}, **words})
     reading = ColumnReader.of(variable, Column(variable=variable.name, **how), profile, grid).read(cells)
-    given = reading.texts.is_not_null().sum()
-    return float(reading.values.is_not_null().sum()) / given if given else 1.0
+    given = len(reading.texts.drop_nulls())
+    return len(reading.values.drop_nulls()) / given if given else 1.0
 
 
 def _dates(variable: Variable, cells: pl.Series, grid: Grid) -> tuple[dict[str, Any], list[str]]:
@@ -291,11 +291,11 @@ def _codes(variable: Variable, cells: pl.Series) -> tuple[dict[str, Any], list[s
     for code in variable.codes or {}:
         own |= {word: code for word in _words()["codes"].get(code, [])}
     for text in sorted(set(cells.str.strip_chars().to_list())):
-        code = own.get(_plain(text))
-        if code is None:
+        meant = own.get(_plain(text))
+        if meant is None:
             unknown += 1
-        elif code.casefold() != text.casefold():
-            values[text] = code
+        elif meant.casefold() != text.casefold():
+            values[text] = meant
     notes = [f"{unknown} of its codes are not known: add them to its values"] if unknown else []
     return ({"values": values} if values else {}), notes
 
