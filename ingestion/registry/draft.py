@@ -233,8 +233,10 @@ def _likeness(name: str, variable: str) -> float:
             return 1.0
         if len(word) > 3 and set(word.split()) <= set(plain.split()):
             best = max(best, 0.8 + 0.1 * len(word) / len(plain))
-        ratio = difflib.SequenceMatcher(None, plain, word).ratio()
-        best = max(best, ratio * 0.9 if ratio > 0.8 else 0.0)
+        matcher = difflib.SequenceMatcher(None, plain, word)
+        # The quick bounds spare the full comparison for most words.
+        if matcher.real_quick_ratio() > 0.8 and matcher.quick_ratio() > 0.8 and (ratio := matcher.ratio()) > 0.8:
+            best = max(best, ratio * 0.9)
     return best
 
 
