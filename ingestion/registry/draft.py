@@ -262,8 +262,8 @@ def _share(variable: Variable, how: dict[str, Any], cells: pl.Series, grid: Grid
     words |= {"false_values": ["0", "false", "no", "n", "non", "nein"]}
     profile = Profile.model_validate({"name": "draft", "entities": {}, **words})
     reading = ColumnReader.of(variable, Column(variable=variable.name, **how), profile, grid).read(cells)
-    given = reading.texts.is_not_null().sum()
-    return float(reading.values.is_not_null().sum()) / given if given else 1.0
+    given = int(reading.texts.is_not_null().sum())
+    return int(reading.values.is_not_null().sum()) / given if given else 1.0
 
 
 def _dates(variable: Variable, cells: pl.Series, grid: Grid) -> tuple[dict[str, Any], list[str]]:
