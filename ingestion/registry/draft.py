@@ -202,11 +202,11 @@ def _candidates(name: str, cells: list[str], grid: Grid) -> Iterable[_Candidate]
     given = pl.Series([cell for cell in cells if cell.strip()], dtype=pl.String)
     for entity in load_dictionary().entities.values():
         for variable in entity.variables:
-            likeness = _likeness(name, variable.name)
-            if likeness < LEAST:
+            alike = likeness(name, variable.name)
+            if alike < LEAST:
                 continue
             how, notes, fit = _fit(variable, given, grid)
-            confidence = likeness * (0.4 + 0.6 * fit)
+            confidence = alike * (0.4 + 0.6 * fit)
             if confidence >= LEAST:
                 yield _Candidate(confidence, entity, variable, {"variable": variable.name, **how}, notes)
 
@@ -224,7 +224,8 @@ def _words() -> dict[str, dict[str, list[str]]]:
     return {kind: {key: [_plain(word) for word in words] for key, words in raw[kind].items()} for kind in raw}
 
 
-def _likeness(name: str, variable: str) -> float:
+@lru_cache(maxsize=1 << 16)
+def likeness(name: str, variable: str) -> float:
     """How alike a column's name is to what a variable is called, 0 to 1."""
     plain = _plain(name)
     best = 0.0
@@ -285,15 +286,21 @@ def _dates(variable: Variable, cells: pl.Series, grid: Grid) -> tuple[dict[str, 
     return how, ["its values do not tell day from month"] if unclear else []
 
 
+def code_of(variable: Variable, text: str) -> str | None:
+    """The code that a site's word stands for: its own name or meaning, or a word that is known for it."""
+    own = {_plain(code.replace("_", " ")): code for code in variable.codes or {}}
+    for code, meaning in (variable.codes or {}).items():
+        own.setdefault(_plain(meaning), code)
+        own |= {word: code for word in _words()["codes"].get(code, [])}
+    return own.get(_plain(text))
+
+
 def _codes(variable: Variable, cells: pl.Series) -> tuple[dict[str, Any], list[str]]:
     """The site's words for codes that are known, and how many are not."""
     values: dict[str, str] = {}
     unknown = 0
-    own = {_plain(code.replace("_", " ")): code for code in variable.codes or {}}
-    for code in variable.codes or {}:
-        own |= {word: code for word in _words()["codes"].get(code, [])}
     for text in sorted(set(cells.str.strip_chars().to_list())):
-        meant = own.get(_plain(text))
+        meant = code_of(variable, text)
         if meant is None:
             unknown += 1
         elif meant.casefold() != text.casefold():

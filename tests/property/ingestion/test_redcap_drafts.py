@@ -33,7 +33,7 @@ def fields(draw: st.DrawFn) -> list[RedcapField]:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(fields(), st.booleans(), st.booleans())
 def test_any_project_becomes_a_profile_in_which_every_field_is_placed_or_marked(
     project: list[RedcapField], repeats: bool, is_gray_blank: bool
