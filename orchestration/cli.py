@@ -19,6 +19,7 @@ from rich.table import Table
 from orchestration.commands import (
     HomeOption,
     audit,
+    export,
     lineage,
     mirror,
     out,
@@ -40,6 +41,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(policy.app, name="policy")
 app.add_typer(project.app, name="project")
 app.add_typer(query.app)
+app.add_typer(export.app, name="export")
 app.add_typer(lineage.app)
 app.add_typer(user.app, name="user")
 app.add_typer(serve.app)
@@ -95,6 +97,51 @@ def site_add(
     out.print(f"Added {code}. It delivers into {place.landing / code}/<delivery>/; then: ranvier run")
 
 
+@site_app.command("redcap")
+def site_redcap(
+    dictionary: Annotated[Path, typer.Argument(help="The project's data dictionary, as REDCap exports it.")],
+    export: Annotated[Path, typer.Argument(help="A record export of the project: CSV, raw values.")],
+    name: Annotated[str, typer.Option(help="Name of the profile.")] = "redcap",
+    out_folder: Annotated[Path, typer.Option("--out", help="Where to write the drafts.")] = Path(),
+) -> None:
+    """Draft a REDCap project's source profile. Example: ranvier site redcap dictionary.csv data.csv --out profiles"""
+    from ingestion.registry import redcap
+    from warehouse.standards.rows import write_new_text
+
+    drafted = redcap.draft(redcap.read_data_dictionary(dictionary), redcap.read_export(export), name, export.stem)
+    placed = sum(proposal.variable is not None for proposal in drafted.proposals)
+    texts = {f"{name}.yaml": drafted.profile_yaml(), f"{name}_variables.yaml": drafted.variables_yaml()}
+    for file, text in texts.items():
+        write_new_text(out_folder / file, text)
+    out.print(f"{placed} of {len(drafted.proposals)} columns are proposed for a variable, the others are marked.")
+    out.print(f"Wrote {out_folder / f'{name}.yaml'}: check it. {name}_variables.yaml drafts what the dictionary lacks.")
+
+
+@site_app.command("profile")
+def site_profile(
+    files: Annotated[list[Path], typer.Argument(help="Tables as the site sends them.")],
+    name: Annotated[str, typer.Option(help="Name of the profile.")] = "draft",
+    out_folder: Annotated[Path, typer.Option("--out", help="Where to write the draft.")] = Path(),
+) -> None:
+    """Draft a source profile for unknown files. Example: ranvier site profile bern.xlsx --name bern --out profiles"""
+    from ingestion.registry.draft import draft_profile
+    from warehouse.standards.rows import write_new_text
+
+    drafted = draft_profile(files, name)
+    write_new_text(out_folder / f"{name}.yaml", drafted.as_yaml())
+    table = Table("column", "variable", "sure", "samples, masked", "look at")
+    for column in drafted.columns:
+        known = f"{column.entity}.{column.variable}" if column.variable else "?"
+        sure = f"{column.confidence:.0%}" if column.variable else ""
+        table.add_row(column.column, known, sure, ", ".join(column.samples), "; ".join(column.notes))
+    out.print(table)
+    for lacking in drafted.lacking:
+        out.print(f"{lacking} is required, and no column was found for it.")
+    out.print(
+        f"Wrote {out_folder / f'{name}.yaml'}: check every line, then: ranvier check FOLDER --profile {name}.yaml"
+    )
+
+
 @app.command()
 def run(
     home: HomeOption = None,
@@ -124,7 +171,9 @@ def check(
     from orchestration.progress import bars
 
     with bars() as progress:
-        found = check_folder(folder, profile=profile, progress=progress)
+        # A home's profile lies inside the home; a site's own lies where the site says.
+        named = str(Path(profile).resolve()) if Path(profile).is_file() else profile
+        found = check_folder(folder, profile=named, progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(found.as_json(), ensure_ascii=False, indent=1) + "\n")
     else:

@@ -225,9 +225,9 @@ def _subjects(rule: Rule, frames: Frames) -> pl.Series:
 
 
 def _reference(rule: Rule, folder: Path) -> dict[str, date]:
-    """`<reference>.csv` beside the dictionary: columns `code` and `date` (ISO)."""
+    """`<reference>.csv` beside the dictionary: columns `code` and `date` (ISO, empty where there is none)."""
     path = folder / f"{rule.reference}.csv"
     if not path.is_file():
         raise Undetermined(f"the dictionary has no reference table {rule.reference!r}")
     with path.open(encoding="utf-8", newline="") as handle:
-        return {row["code"]: date.fromisoformat(row["date"]) for row in csv.DictReader(handle)}
+        return {row["code"]: date.fromisoformat(row["date"]) for row in csv.DictReader(handle) if row["date"]}
