@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from warehouse import lake
-from warehouse.dictionary import load_dictionary, range_text
+from warehouse.dictionary import dmts, load_dictionary, range_text
 from warehouse.errors import ReleaseError
 from warehouse.home import Home, Network
 from warehouse.policy import in_force, load_policy, settings_for_dbt
@@ -80,14 +80,18 @@ def write_reference(folder: Path, network: Network) -> None:
             "disclosure": v.disclosure,
             "since": v.since,
             "owner": v.owner,
+            "msda": v.msda,
+            "sdtm": v.sdtm,
+            "omop": v.omop,
+            "is_verified": v.verified,
+            "note": v.note,
         }
         for entity in load_dictionary().entities.values()
         for v in entity.variables
     ]
-    lake.write_parquet(
-        folder / "variable.parquet",
-        pl.DataFrame(rows, schema={name: pl.String for name in rows[0]}),
-    )
+    types = {name: pl.Boolean if name == "is_verified" else pl.String for name in rows[0]}
+    lake.write_parquet(folder / "variable.parquet", pl.DataFrame(rows, schema=types))
+    lake.write_parquet(folder / "dmt.parquet", dmts())
 
 
 def project_hash() -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import polars as pl
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from warehouse.dictionary.rules import Rule, made_rules, range_text
 from warehouse.errors import DictionaryError
@@ -34,6 +34,11 @@ TYPES: dict[str, PolarsType] = {
 }
 TIERS = ("open", "registered", "controlled", "steward")
 DisclosureClass = Literal["identifier", "quasi", "sensitive", "plain"]
+MsdaCategory = Literal[
+    "demographics", "comorbidities", "disease history", "disease status", "relapses", "MRI", "treatment"
+]
+"""Categories of the MSDA Core Dataset that its public abstract names (doi:10.1177/13524585231216004). Its list of items
+could not be read, so variables are placed in categories and not equated with items."""
 
 
 class Variable(BaseModel):
@@ -46,6 +51,10 @@ class Variable(BaseModel):
     definition: str
     source: str
     """Where the definition comes from: a paper, a standard, or `network` for our own."""
+    verified: bool = True
+    """False where part of the definition was not read in its source; `note` says which part. A network that knows
+    better changes it there."""
+    note: str | None = None
     owner: str = "network data manager"
     since: str = "1.0"
     unit: str | None = None
@@ -66,6 +75,12 @@ class Variable(BaseModel):
     rule: str | None = None
     """Identity of the rule that its range, step and excluded values make."""
     severity: Literal["error", "warning"] = "error"
+    msda: MsdaCategory | None = None
+    sdtm: str | None = Field(default=None, pattern=r"^[A-Z]{2}\.[A-Z0-9]{2,8}$")
+    """CDISC SDTM domain and variable that carries it, such as `DM.SEX`. Findings share one: QS.QSSTRESN holds every
+    score, told apart by QSTEST."""
+    omop: str | None = None
+    """Class of the OMOP concepts that stand for it (`concept_class_id` of the OHDSI vocabularies)."""
 
     @property
     def polars_type(self) -> PolarsType:
@@ -83,6 +98,8 @@ class Variable(BaseModel):
             raise ValueError(f"{self.name} has a range but no rule id")
         if self.is_identifier and self.tier != "none":
             raise ValueError(f"{self.name} is an identifier and may be in no tier")
+        if not self.verified and not self.note:
+            raise ValueError(f"{self.name} is not verified and has no note that says what of it")
         return self
 
     @property
@@ -99,8 +116,17 @@ class Entity(BaseModel):
     description: str
     key: list[str]
     """Variables that identify a row within a subject; later deliveries win over earlier ones by them."""
+    event_date: str | None = None
+    """Variable with the day of the event: `fct_<name>` has a row per event, ordered by it, with the age at it. Without
+    one the table is written by hand."""
+    number: str | None = None
+    """Column of the fact table that counts a subject's events in that order; `<name>_number` when it is not said."""
     variables: list[Variable]
     rules: list[Rule] = []
+
+    @property
+    def number_column(self) -> str:
+        return self.number or f"{self.name}_number"
 
     @property
     def stored_variables(self) -> list[Variable]:
@@ -133,6 +159,18 @@ class Dictionary(BaseModel):
         return [(e.name, rule) for e in self.entities.values() for rule in e.all_rules]
 
 
+def dmts() -> pl.DataFrame:
+    """Class and first approval of each treatment that `treatment.dmt` knows.
+
+    Returns
+    -------
+    `code`, `name`, `dmt_class`, `first_approval_date` (for MS, by FDA or EMA; 1 January where only the year is known,
+    null where there is none), `source`, `is_verified` (the approval was read in that source).
+    """
+    raw = pl.read_csv(FOLDER / "reference" / "dmt.csv", schema_overrides={"date": pl.Date})
+    return raw.rename({"date": "first_approval_date", "verified": "is_verified"})
+
+
 @lru_cache(maxsize=4)
 def load_dictionary(folder: Path = FOLDER) -> Dictionary:
     """Read every `*.yaml` of the dictionary, one entity a file, in file order.
@@ -140,7 +178,8 @@ def load_dictionary(folder: Path = FOLDER) -> Dictionary:
     Raises
     ------
     DictionaryError
-        A file does not hold an entity, two rules share an identity, or a rule names a column that does not exist.
+        A file does not hold an entity, two variables or two rules share a name, or a key or a rule names a column that
+        does not exist.
     """
     entities: dict[str, Entity] = {}
     version = (folder / "VERSION").read_text(encoding="utf-8").strip()
@@ -160,6 +199,7 @@ def load_dictionary(folder: Path = FOLDER) -> Dictionary:
 
 
 def _check(dictionary: Dictionary) -> None:
+    _check_names(dictionary)
     seen: set[str] = set()
     for name, rule in dictionary.rules:
         if rule.id in seen:
@@ -171,3 +211,16 @@ def _check(dictionary: Dictionary) -> None:
             raise DictionaryError(f"Rule {rule.id} names columns that {name} does not have: {sorted(missing)}")
         if strange := {*rule.tables, *([rule.reference] if rule.reference else [])} - set(dictionary.entities):
             raise DictionaryError(f"Rule {rule.id} names tables that do not exist: {sorted(strange)}")
+
+
+def _check_names(dictionary: Dictionary) -> None:
+    """A name means one thing: identifiers aside, no two tables have a variable of one name."""
+    where: dict[str, str] = {}
+    for entity in dictionary.entities.values():
+        for variable in entity.stored_variables:
+            if variable.name in where:
+                raise DictionaryError(f"{variable.name} is a variable of {where[variable.name]} and of {entity.name}")
+            where[variable.name] = entity.name
+        for name in (entity.event_date, *entity.key):
+            if name is not None and where.get(name) != entity.name:
+                raise DictionaryError(f"{entity.name} is told by {name}, which it does not have")

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 from psycopg import sql
 
-from warehouse.catalogue import described
+from warehouse.catalogue_sql import described
 from warehouse.errors import MirrorError
 from warehouse.mirror.databases import NEXT, Target
 from warehouse.mirror.server import Connection, conninfo

@@ -22,12 +22,17 @@ select
     max(consent_date) as consent_date,
     bool_and(coalesce(is_registry_consented, false)) as is_registry_consented,
     bool_and(is_imaging_consented) as is_imaging_consented,
+    bool_and(is_network_sharing_consented) as is_network_sharing_consented,
     bool_and(coalesce(is_research_sharing_consented, false))
         as is_research_sharing_consented,
     bool_and(coalesce(is_outside_eu_sharing_consented, false))
         as is_outside_eu_sharing_consented,
     bool_and(coalesce(is_commercial_use_consented, false))
         as is_commercial_use_consented,
+    bool_and(coalesce(is_public_images_consented, false))
+        as is_public_images_consented,
+    bool_and(coalesce(is_recontact_consented, false))
+        as is_recontact_consented,
     min(withdrawal_date) as withdrawal_date,
     bool_or(withdrawal_date is not null) as is_withdrawn,
     bool_or(is_refused) as is_refused

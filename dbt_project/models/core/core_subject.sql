@@ -10,17 +10,8 @@ mentions as (
     select distinct subject_key, site_code, delivery_key, sequence_number, 1 as preference
     from patient
     union all
-    select distinct subject_key, site_code, delivery_key, sequence_number, 2
-    from {{ ref('core_visit') }}
-    union all
-    select distinct subject_key, site_code, delivery_key, sequence_number, 2
-    from {{ ref('core_relapse') }}
-    union all
-    select distinct subject_key, site_code, delivery_key, sequence_number, 2
-    from {{ ref('core_treatment') }}
-    union all
-    select distinct subject_key, site_code, delivery_key, sequence_number, 2
-    from {{ ref('core_mri_session') }}
+    select subject_key, site_code, delivery_key, sequence_number, 2
+    from {{ ref('core_registry_mention') }}
     union all
     select distinct subject_key, site_code, delivery_key, sequence_number, 3
     from {{ ref('stg_imaging__series') }}
@@ -51,7 +42,8 @@ decided as (
             when consent.is_withdrawn then 'withdrawn'
             when not consent.is_refused
                 and consent.is_registry_consented
-                and consent.is_research_sharing_consented then 'shared'
+                and consent.is_research_sharing_consented
+                and consent.is_network_sharing_consented is distinct from false then 'shared'
             else 'not_shared'
         end as consent_status,
         consent.is_imaging_consented is distinct from false as is_imaging_allowed

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from jinja2 import Environment
 
-from warehouse import catalogue, policy, policy_words
+from warehouse import catalogue_sql, policy, policy_words
 from warehouse.errors import DictionaryError
 from warehouse.home import Network
 
@@ -53,7 +53,7 @@ def test_variable_of_a_class_that_the_tier_may_not_see_is_left_out(folder: Path)
     change(folder / "registered.yaml", " edss: keep,", "")
     held = {c.name for table in policy.load_policy(folder).tiers["registered"].values() for c in table.columns}
     assert "visit_type" in held
-    assert not held & {"edss", "disease_course", "dmt", "fs_visual", "relapse_severity"}
+    assert not held & {"edss", "disease_course", "stop_reason", "fs_visual", "relapse_severity"}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_dates_can_be_told_by_month(folder: Path) -> None:
         c for c in policy.load_policy(folder).tiers["registered"]["fct_visit"].columns if c.source == "visit_date"
     )
     assert column.name == "visit_month"
-    sql = catalogue.sql_of(column, "source")
+    sql = catalogue_sql.sql_of(column, "source")
     assert duckdb.sql(f"select {sql} from (select date '2024-03-09' as visit_date) as source").fetchall() == [
         ("2024-03",)
     ]

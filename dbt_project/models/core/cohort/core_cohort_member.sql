@@ -1,23 +1,11 @@
 with subject as (
     select * from {{ ref('dim_subject') }} where is_shared
 ),
-
-visit as (
-    select * from {{ ref('fct_visit') }} where is_shared
+{% for entity, mart in event_tables() %}
+{{ entity }} as (
+    select * from {{ ref(mart) }} where is_shared
 ),
-
-relapse as (
-    select * from {{ ref('fct_relapse') }} where is_shared
-),
-
-treatment as (
-    select * from {{ ref('fct_treatment') }} where is_shared
-),
-
-mri_session as (
-    select * from {{ ref('fct_mri_session') }} where is_shared
-),
-
+{% endfor %}
 series as (
     select * from {{ ref('fct_mri_series') }} where is_shared
 ),
@@ -67,13 +55,14 @@ strata as (
     union all
     select distinct subject_key, 'visit_year', coalesce(extract(year from visit_date)::varchar, 'unknown')
     from visit
-    {%- for relation in ['visit', 'relapse', 'treatment', 'mri_session', 'series'] %}
+    select distinct subject_key, 'has', 'mri_series'
+    from series
+    {%- for entity, mart in event_tables() %}
     union all
-    select distinct subject_key, 'has', '{{ 'mri_series' if relation == 'series' else relation }}'
-    from {{ relation }}
+    select distinct subject_key, 'has', '{{ entity }}'
+    from {{ entity }}
     {%- endfor %}
-    {%- for entity, relation in [('patient', 'subject'), ('visit', 'visit'), ('relapse', 'relapse'),
-        ('treatment', 'treatment'), ('mri_session', 'mri_session')] %}
+    {%- for entity in ['patient'] + event_tables() | map('first') | list %}
     union all
     select
         subject_key,
@@ -84,7 +73,7 @@ strata as (
             {{- ',' if not loop.last }}
             {%- endfor %}
         ])
-    from {{ relation }}
+    from {{ 'subject' if entity == 'patient' else entity }}
     group by subject_key
     {%- endfor %}
 )

@@ -16,5 +16,10 @@ select
     cast(generalised_to as varchar) as generalised_to,
     cast(disclosure as varchar) as disclosure,
     cast(since as varchar) as since,
-    cast(owner as varchar) as owner
+    cast(owner as varchar) as owner,
+    cast(msda as varchar) as msda,
+    cast(sdtm as varchar) as sdtm,
+    cast(omop as varchar) as omop,
+    cast(is_verified as boolean) as is_verified,
+    cast(note as varchar) as note
 from source

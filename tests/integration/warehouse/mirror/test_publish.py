@@ -17,7 +17,7 @@ from conftest import Mirrored
 from homes import make_home, next_release, write_release
 from server import ROOT, Server
 
-from warehouse.catalogue import described
+from warehouse.catalogue_sql import described
 from warehouse.errors import MirrorError
 from warehouse.home import Home
 from warehouse.mirror.databases import Target, statuses

@@ -1,3 +1,4 @@
+{# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
 with visit as (
     select * from {{ ref('core_visit') }}
 ),

@@ -1,3 +1,4 @@
+{# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
 with treatment as (
     select * from {{ ref('core_treatment') }}
 ),
