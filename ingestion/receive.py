@@ -252,10 +252,10 @@ def _check_accounting(arrived: Sequence[_Arrived], fates: dict[int, _Fate], tabl
         )
     rows = sum(fate.rows_count for fate in tables.files.values())
     kept = sum(frame.height for frame in tables.tables.values())
-    if rows != kept + tables.refusals.height:
+    if rows != kept + tables.folded_count + tables.refusals.height:
         raise RanvierError(
-            f"{rows} registry rows arrived, but {kept} were accepted and {tables.refusals.height} refused; "
-            "report this to the developers"
+            f"{rows} registry rows arrived, but {kept} were accepted, {tables.folded_count} joined another row of "
+            f"their record and {tables.refusals.height} were refused; report this to the developers"
         )
 
 

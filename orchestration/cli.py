@@ -19,6 +19,7 @@ from rich.table import Table
 from orchestration.commands import (
     HomeOption,
     audit,
+    export,
     lineage,
     mirror,
     out,
@@ -40,6 +41,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(policy.app, name="policy")
 app.add_typer(project.app, name="project")
 app.add_typer(query.app)
+app.add_typer(export.app, name="export")
 app.add_typer(lineage.app)
 app.add_typer(user.app, name="user")
 app.add_typer(serve.app)
@@ -93,6 +95,26 @@ def site_add(
     save_network(place, network)
     (place.landing / code).mkdir(parents=True, exist_ok=True)
     out.print(f"Added {code}. It delivers into {place.landing / code}/<delivery>/; then: ranvier run")
+
+
+@site_app.command("redcap")
+def site_redcap(
+    dictionary: Annotated[Path, typer.Argument(help="The project's data dictionary, as REDCap exports it.")],
+    export: Annotated[Path, typer.Argument(help="A record export of the project: CSV, raw values.")],
+    name: Annotated[str, typer.Option(help="Name of the profile.")] = "redcap",
+    out_folder: Annotated[Path, typer.Option("--out", help="Where to write the drafts.")] = Path(),
+) -> None:
+    """Draft a REDCap project's source profile. Example: ranvier site redcap dictionary.csv data.csv --out profiles"""
+    from ingestion.registry import redcap
+    from warehouse.standards.rows import write_new_text
+
+    drafted = redcap.draft(redcap.read_data_dictionary(dictionary), redcap.read_export(export), name, export.stem)
+    placed = sum(proposal.variable is not None for proposal in drafted.proposals)
+    texts = {f"{name}.yaml": drafted.profile_yaml(), f"{name}_variables.yaml": drafted.variables_yaml()}
+    for file, text in texts.items():
+        write_new_text(out_folder / file, text)
+    out.print(f"{placed} of {len(drafted.proposals)} columns are proposed for a variable, the others are marked.")
+    out.print(f"Wrote {out_folder / f'{name}.yaml'}: check it. {name}_variables.yaml drafts what the dictionary lacks.")
 
 
 @app.command()

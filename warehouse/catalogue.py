@@ -14,7 +14,7 @@ from pathlib import Path
 
 from warehouse import catalogue_sql as sql
 from warehouse.catalogue_sql import NOTE
-from warehouse.dictionary import Dictionary, load_dictionary, range_text
+from warehouse.dictionary import Dictionary, load_dictionary, range_text, versions
 from warehouse.policy import Policy, load_policy
 
 ROOT = Path(__file__).parent.parent
@@ -28,13 +28,15 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
         f"{NOTE}",
         "",
         f"Dictionary version {dictionary.version}. `tier` is the least trusted tier that sees a variable at row level;",
-        "a variable of tier `none` is an identifier and ends at the pseudonym table.",
+        "a variable of tier `none` is an identifier and ends at the pseudonym table. `standards` are the category of",
+        "the MSDA Core Dataset, the CDISC SDTM domain and variable, the class of OMOP concepts. A note says what of",
+        "a definition was not read in its source: a network that knows better changes `warehouse/dictionary/`.",
         "",
     ]
     for entity in dictionary.entities.values():
         lines += [f"## {entity.name}", "", entity.description, ""]
-        lines += ["| variable | type | unit | allowed | tier | as in registered | definition | source |"]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        lines += ["| variable | type | unit | allowed | tier | as in registered | definition | source | standards |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
         for v in entity.variables:
             allowed = ", ".join(f"`{c}` {m}" for c, m in v.codes.items()) if v.codes else range_text(v)
             as_seen = (v.generalise or "as it is") if v.tier in ("registered", "open") else "absent"
@@ -46,11 +48,21 @@ def _variable_rows(dictionary: Dictionary) -> list[str]:
                 v.tier,
                 as_seen,
                 v.definition,
-                v.source,
+                v.source + (f" Note: {v.note}" if v.note else ""),
+                "; ".join(standard for standard in (v.msda, v.sdtm, v.omop) if standard),
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
-    return lines
+    return lines + _change_rows()
+
+
+def _change_rows() -> list[str]:
+    """What versions changed in definitions, the newest first."""
+    lines = ["## Changed definitions", "", "| version | variable | what changed | values recorded before |"]
+    lines.append("|---|---|---|---|")
+    for version, notes in reversed(versions.migrations().items()):
+        lines += [f"| {version} | `{name}` | {note.change} | {note.migration} |" for name, note in notes.items()]
+    return [*lines, ""]
 
 
 ANONYMITY_YAML = f"""# {NOTE}
@@ -143,12 +155,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     wrong = drift()
     if chosen.check:
-        for name in wrong:
-            log.error(
-                "%s differs from the dictionary; run: python -m warehouse.catalogue",
-                name,
-            )
-        return 1 if wrong else 0
+        problems = [f"{name} differs from the dictionary; run: python -m warehouse.catalogue" for name in wrong]
+        problems += versions.problems(load_dictionary())
+        for problem in problems:
+            log.error("%s", problem)
+        return 1 if problems else 0
+    versions.record(load_dictionary())
     write()
     log.info("%d files written", len(wrong))
     return 0

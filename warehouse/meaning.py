@@ -49,6 +49,11 @@ class Meaning:
     allowed: str | None = None
     source: str | None = None
     disclosure: str | None = None
+    msda: str | None = None
+    sdtm: str | None = None
+    omop: str | None = None
+    note: str | None = None
+    """What of the definition was not read in its source."""
     least_tier: str | None = None
     """The least trusted tier that sees a variable at row level."""
     places: list[Place] = field(default_factory=list)
@@ -75,7 +80,22 @@ def _variable(entity: str, v: Variable) -> Meaning:
         for found in _columns()
         if found[2].variable is not None and (found[2].variable.name, found[2].variable.rule) == (v.name, v.rule)
     ]
-    return Meaning(v.name, entity, v.definition, v.type, v.unit, allowed, v.source, v.disclosure, v.tier, places)
+    return Meaning(
+        v.name,
+        entity,
+        v.definition,
+        v.type,
+        v.unit,
+        allowed,
+        v.source,
+        v.disclosure,
+        v.msda,
+        v.sdtm,
+        v.omop,
+        v.note,
+        least_tier=v.tier,
+        places=places,
+    )
 
 
 def find_meanings(name: str | None = None) -> list[Meaning]:

@@ -1,53 +1,63 @@
 """From cells to rows: each row of a grid becomes a row of the lake or one refusal.
 
 Here: which cells are a row, what is wrong with it, its keys, and the end of every identifier. Not here: reading one
-column (`values`). A reason never repeats what a cell said unless it is a short code that is no identifier.
+column (`values`), the words of a reason (`reasons`), or records told in several rows (`fold`).
 """
 
 from __future__ import annotations
 
-import re
+import fnmatch
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from ingestion.profile import Column, Profile, normal, spoken_format
+from ingestion.profile import Column, Profile, normal
+from ingestion.registry import reasons
 from ingestion.registry.model import Grid, Match
-from ingestion.registry.values import ColumnReader
-from warehouse.dictionary import Entity, load_dictionary
+from ingestion.registry.reasons import Problem
+from ingestion.registry.values import ColumnReader, Reading
+from warehouse.dictionary import Entity, Variable, load_dictionary
 from warehouse.pseudonyms import Pseudonyms
 from warehouse.tables import schema_of
 
 REFUSAL_SCHEMA = schema_of("raw_registry__refusal")
-MISSING_PATIENT = ("missing_patient_id", "The patient's identifier is missing; fill it in and send the row again.")
-WRONG_COUNT = (
-    "wrong_column_count",
-    "The row does not have as many cells as the header has columns; look for a separator or quote inside a cell.",
-)
-REASON_CODES = {
-    "string": "unreadable_text",
-    "code": "unknown_code",
-    "integer": "unreadable_number",
-    "decimal": "unreadable_number",
-    "boolean": "unreadable_boolean",
-    "date": "unreadable_date",
-}
+
+Parts = dict[str, list[tuple[Column, pl.Series]]]
+"""Variable -> the columns that stand for it, each with how it is read."""
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """What is wrong in one column: where, and why for each row."""
+class TableRows:
+    """What became of the rows of one grid that one table of the profile takes."""
 
-    variable: str
-    reason_code: str
-    is_bad: pl.Series
-    reasons: pl.Series
+    accepted: pl.DataFrame
+    refused: pl.DataFrame
+    taken: pl.Series
+    """Numbers of the source rows that the table takes; its `where` and its ignored tests leave the others out."""
+
+
+@dataclass
+class _Raw:
+    """Rows of a grid as texts, before anything is read."""
+
+    numbers: pl.Series
+    cells: dict[int, pl.Series]
+    """Column position -> its cells."""
+    miscounted: list[int] = field(default_factory=list)
+    """Rows that do not have as many cells as the header has columns."""
+
+    def column(self, position: int) -> pl.Series:
+        return self.cells[position]
+
+    def only(self, keep: pl.Series) -> _Raw:
+        cells = {position: series.filter(keep) for position, series in self.cells.items()}
+        return _Raw(self.numbers.filter(keep), cells, self.miscounted)
 
 
 @dataclass(frozen=True)
 class TableReader:
-    """Reads one grid of one file as one entity."""
+    """Reads one grid of one file as one table of the profile."""
 
     file_number: int
     profile: Profile
@@ -55,20 +65,28 @@ class TableReader:
     site_code: str
     delivery_key: str
     suffix: str
-    """Distinguishes row keys where one workbook has several sheets of an entity."""
+    """Distinguishes row keys where one file has several tables of an entity."""
+    with_miscounted: bool = True
+    """Whether this table answers for rows with the wrong count of cells: one table per grid does."""
 
-    def read(self, grid: Grid, match: Match) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """(rows for the lake, refusals): together every row below the header that is not blank."""
+    def read(self, grid: Grid, match: Match) -> TableRows:
+        """Rows for the lake and refusals: together every row below the header that is this table's and not blank."""
         entity = load_dictionary().entities[match.entity]
-        raw, miscounted = self._rows(grid, match)
-        values, problems = self._convert(raw, entity, match, grid)
-        is_good = problems.get_column("reason_code").is_null()
+        raw = self._selected(_cells_below(grid, match), match)
+        parts, problems, raw = self._parts(raw, match, entity)
+        values, found = self._convert(raw, parts, entity, grid)
+        outcome = reasons.first_problems(raw.numbers, [*problems, *found])
+        is_good = outcome.get_column("reason_code").is_null()
         accepted = self._lake_rows(values.filter(is_good), entity)
-        code, reason = WRONG_COUNT
-        wrong = pl.DataFrame([(row, None, code, reason) for row in miscounted], schema=problems.schema, orient="row")
-        refused = pl.concat([problems.filter(~is_good), wrong]).sort("source_row")
+        refused = outcome.filter(~is_good)
+        taken = raw.numbers
+        if self.with_miscounted:
+            code, reason = reasons.WRONG_COUNT
+            wrong = [(row, None, code, reason) for row in raw.miscounted]
+            refused = pl.concat([refused, pl.DataFrame(wrong, schema=outcome.schema, orient="row")]).sort("source_row")
+            taken = taken.append(pl.Series(raw.miscounted, dtype=pl.Int32))
         refused = refused.with_columns(*self._provenance(entity.name), pl.lit(entity.name).alias("entity"))
-        return accepted, refused.select([pl.col(n).cast(t) for n, t in REFUSAL_SCHEMA.items()])
+        return TableRows(accepted, refused.select([pl.col(n).cast(t) for n, t in REFUSAL_SCHEMA.items()]), taken)
 
     def _provenance(self, entity: str) -> list[pl.Expr]:
         start = f"{self.delivery_key}-{entity}-{self.file_number}-"
@@ -79,53 +97,56 @@ class TableReader:
             pl.concat_str(pl.lit(start), pl.col("source_row").cast(pl.String), pl.lit(self.suffix)).alias("row_key"),
         ]
 
-    def _rows(self, grid: Grid, match: Match) -> tuple[pl.DataFrame, list[int]]:
-        """The matched cells as texts with their row numbers, and the numbers of rows with the wrong count of cells."""
-        header = grid.rows[match.header_index]
-        width = max(position for position, cell in enumerate(header) if cell.strip()) + 1
-        numbers: list[int] = []
-        kept: list[list[str]] = []
-        miscounted: list[int] = []
-        for number, row in enumerate(grid.rows[match.header_index + 1 :], start=match.header_index + 2):
-            if not any(cell.strip() for cell in row):
-                continue
-            # Spreadsheets leave empty cells behind the last column; those are no sign of a broken row.
-            if len(row) < width or any(cell.strip() for cell in row[width:]):
-                miscounted.append(number)
-                continue
-            numbers.append(number)
-            kept.append(row)
-        columns = {"source_row": pl.Series("source_row", numbers, dtype=pl.Int32)}
-        for variable, (position, _) in match.positions.items():
-            columns[variable] = pl.Series(variable, [row[position] for row in kept], dtype=pl.String)
-        return pl.DataFrame(columns), miscounted
+    def _selected(self, raw: _Raw, match: Match) -> _Raw:
+        """The rows that `where` makes this table's."""
+        for name, values in match.table.where.items():
+            wanted = [normal(value) for value in values]
+            cells = raw.column(match.marks[normal(name)])
+            texts = [t for t in cells.unique().to_list() if any(fnmatch.fnmatchcase(normal(t), w) for w in wanted)]
+            raw = raw.only(cells.is_in(texts))
+        return raw
 
-    def _convert(
-        self, raw: pl.DataFrame, entity: Entity, match: Match, grid: Grid
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Typed values, and per row the first problem (null where there is none)."""
-        identifiers = _identifier_words(raw, entity, match)
-        constants = self.profile.entities[entity.name].constants
-        values: dict[str, pl.Series] = {"source_row": raw.get_column("source_row")}
-        problems: list[_Problem] = []
+    def _parts(self, raw: _Raw, match: Match, entity: Entity) -> tuple[Parts, list[Problem], _Raw]:
+        """Every variable's cells, those of the tests of a long table in columns of their own."""
+        problems: list[Problem] = []
+        tests: dict[int, pl.Series] = {}
+        if match.table.long is not None:
+            raw, tests, problems = _long_columns(raw, match)
+        parts: Parts = {
+            variable: [(column, raw.column(position)) for position, column in places]
+            for variable, places in match.positions.items()
+        }
+        if match.table.long is not None:
+            columns = list(match.table.long.tests.values())
+            for number, cells in tests.items():
+                parts.setdefault(columns[number].variable, []).append((columns[number], cells))
+        constants = {**match.table.constants, **match.from_name}
         for variable in entity.variables:
-            if variable.name in match.positions:
-                reader = ColumnReader.of(variable, match.positions[variable.name][1], self.profile, grid)
-                texts = reader.clean(raw.get_column(variable.name))
-            else:
-                reader = ColumnReader(variable, Column(variable=variable.name), self.profile)
-                texts = pl.Series(variable.name, [constants.get(variable.name)] * raw.height, dtype=pl.String)
-            typed = reader.read(texts)
-            values[variable.name] = typed
-            is_bad = texts.is_not_null() & typed.is_null()
-            if is_bad.any():
-                reasons = _reasons(reader, texts, is_bad, identifiers)
-                problems.append(_Problem(variable.name, REASON_CODES[variable.type], is_bad, reasons))
+            if variable.name in constants and variable.name not in parts:
+                cells = pl.Series([constants[variable.name]], dtype=pl.String).new_from_index(0, len(raw.numbers))
+                parts[variable.name] = [(Column(variable=variable.name), cells)]
+        return parts, problems, raw
+
+    def _convert(self, raw: _Raw, parts: Parts, entity: Entity, grid: Grid) -> tuple[pl.DataFrame, list[Problem]]:
+        """Typed values, and what cannot be read, in the order of the dictionary."""
+        identifiers = _identifier_words(parts, entity)
+        values: dict[str, pl.Series] = {"source_row": raw.numbers.alias("source_row")}
+        problems: list[Problem] = []
+        for variable in entity.variables:
+            readings = []
+            for column, cells in parts.get(variable.name, []):
+                reader = ColumnReader.of(variable, column, self.profile, grid)
+                reading = reader.read(cells)
+                readings.append(reading)
+                problems += reasons.problems_of(reader, reading, identifiers)
+            values[variable.name] = _one(variable, readings, parts.get(variable.name, []), len(raw.numbers))
         lacking = values["patient_id"].is_null()
+        for problem in problems:
+            if problem.variable == "patient_id":
+                lacking &= ~problem.is_bad
         if lacking.any():
-            code, reason = MISSING_PATIENT
-            problems.insert(0, _Problem("patient_id", code, lacking, pl.Series([reason] * raw.height)))
-        return pl.DataFrame(values), _first_problems(raw, problems)
+            problems.insert(0, Problem.everywhere("patient_id", lacking, *reasons.MISSING_PATIENT))
+        return pl.DataFrame(values), problems
 
     def _lake_rows(self, values: pl.DataFrame, entity: Entity) -> pl.DataFrame:
         patients = values.get_column("patient_id").to_list()
@@ -159,64 +180,80 @@ def name_key(name: str) -> str:
     return "".join(letter for letter in letters if letter.isalpha())
 
 
-def _identifier_words(raw: pl.DataFrame, entity: Entity, match: Match) -> set[str]:
-    """Everything that stands in a column of identifiers: never repeated in a reason."""
-    names = [v.name for v in entity.variables if v.is_identifier and v.name in match.positions]
-    return {normal(cell) for name in names for cell in raw.get_column(name).unique().to_list()}
-
-
-def _reasons(reader: ColumnReader, texts: pl.Series, is_bad: pl.Series, identifiers: set[str]) -> pl.Series:
-    """What is wrong and what to do, for each row of a column."""
-    name, kind = reader.variable.name, reader.variable.type
-    if kind == "code":
-        return _code_reasons(reader, texts, is_bad, identifiers)
-    if kind == "date":
-        wrong = f"not a date of the form {' or '.join(map(spoken_format, reader.date_formats))}"
-    elif kind == "boolean":
-        yes, no = "/".join(reader.profile.true_values), "/".join(reader.profile.false_values)
-        wrong = f"neither {yes} nor {no}"
-    elif kind == "integer":
-        wrong = "not a whole number"
-    else:
-        wrong = "not a number with a decimal comma" if reader.has_decimal_comma else "not a number"
-    return pl.Series([f"{name} is {wrong}; correct it and send the row again."] * texts.len(), dtype=pl.String)
-
-
-def _code_reasons(reader: ColumnReader, texts: pl.Series, is_bad: pl.Series, identifiers: set[str]) -> pl.Series:
-    """Reasons of unknown codes. A code is repeated only when it is too short to be anything but a code."""
-    variable = reader.variable
-    known = list(dict.fromkeys([*reader.column.values, *(variable.codes or {})]))
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    reasons: list[str | None] = []
-    for text, bad in zip(texts.to_list(), is_bad.to_list(), strict=True):
-        if not bad:
-            reasons.append(None)
+def _cells_below(grid: Grid, match: Match) -> _Raw:
+    """The cells below the header that the match needs, rows with the wrong count of cells apart."""
+    header = grid.rows[match.header_index]
+    width = max(position for position, cell in enumerate(header) if cell.strip()) + 1
+    numbers: list[int] = []
+    kept: list[list[str]] = []
+    miscounted: list[int] = []
+    for number, row in enumerate(grid.rows[match.header_index + 1 :], start=match.header_index + 2):
+        if not any(cell.strip() for cell in row):
             continue
-        is_short = re.fullmatch(r"[0-9]{1,3}|[A-Za-z]{1,2}", text) is not None and normal(text) not in identifiers
-        code = f"code {text} of {variable.name}" if is_short else f"code of {variable.name}"
-        reasons.append(f"The {code} is not known (known: {shown}); correct it, or ask for it to be added.")
-    return pl.Series(reasons, dtype=pl.String)
+        # Spreadsheets leave empty cells behind the last column; those are no sign of a broken row.
+        if len(row) < width or any(cell.strip() for cell in row[width:]):
+            miscounted.append(number)
+            continue
+        numbers.append(number)
+        kept.append(row)
+    needed = {position for places in match.positions.values() for position, _ in places} | set(match.marks.values())
+    cells = {position: pl.Series([row[position] for row in kept], dtype=pl.String) for position in needed}
+    return _Raw(pl.Series(numbers, dtype=pl.Int32), cells, miscounted)
 
 
-def _first_problems(raw: pl.DataFrame, found: list[_Problem]) -> pl.DataFrame:
-    """One row per source row: the first problem in dictionary order, and how many more cells have one."""
-    nothing = pl.lit(None, dtype=pl.String)
-    problems = raw.select(
-        "source_row",
-        nothing.alias("variable"),
-        nothing.alias("reason_code"),
-        nothing.alias("reason"),
-        pl.lit(-1, dtype=pl.Int32).alias("more"),
-    )
-    for problem in found:
-        first = problem.is_bad & problems.get_column("reason_code").is_null()
-        problems = problems.with_columns(
-            pl.when(first).then(pl.lit(problem.variable)).otherwise("variable").alias("variable"),
-            pl.when(first).then(pl.lit(problem.reason_code)).otherwise("reason_code").alias("reason_code"),
-            pl.when(first).then(problem.reasons).otherwise("reason").alias("reason"),
-            (pl.col("more") + problem.is_bad.cast(pl.Int32)).alias("more"),
-        )
-    more = pl.format("{} Cells of this row that cannot be read besides: {}.", "reason", "more")
-    return problems.with_columns(pl.when(pl.col("more") > 0).then(more).otherwise("reason").alias("reason")).drop(
-        "more"
-    )
+def _long_columns(raw: _Raw, match: Match) -> tuple[_Raw, dict[int, pl.Series], list[Problem]]:
+    """The rows of a long table without those left out; the results of each test, empty in the rows of others."""
+    long = match.table.long
+    assert long is not None
+    columns = list(long.tests.values())
+    names = raw.column(match.marks[normal(long.test)])
+    number_of: dict[str, int | None] = {}
+    ignored = []
+    for name in names.unique().to_list():
+        try:
+            column = long.column_of(name)
+        except KeyError:
+            number_of[name] = None
+            continue
+        if column is None:
+            ignored.append(name)
+        else:
+            number_of[name] = next(index for index, known in enumerate(columns) if known is column)
+    raw = raw.only(~names.is_in(ignored))
+    names = raw.column(match.marks[normal(long.test)])
+    results = raw.column(match.marks[normal(long.value)])
+    tests: dict[int, pl.Series] = {}
+    for number in sorted({number for number in number_of.values() if number is not None}):
+        mine = names.is_in([name for name, own in number_of.items() if own == number])
+        tests[number] = results.set(~mine, "")
+    unknown = names.is_in([name for name, own in number_of.items() if own is None])
+    problems = [Problem.everywhere(None, unknown, *reasons.UNKNOWN_TEST)] if unknown.any() else []
+    return raw, tests, problems
+
+
+def _identifier_words(parts: Parts, entity: Entity) -> set[str]:
+    """Everything that stands in a column of identifiers: never repeated in a reason."""
+    names = [variable.name for variable in entity.variables if variable.is_identifier]
+    return {normal(cell) for name in names for _, cells in parts.get(name, []) for cell in cells.unique().to_list()}
+
+
+def _one(
+    variable: Variable, readings: list[Reading], columns: list[tuple[Column, pl.Series]], height: int
+) -> pl.Series:
+    """One value per row from all the columns that stand for a variable."""
+    name = variable.name
+    if not readings:
+        return pl.Series(name, [None] * height, dtype=variable.polars_type)
+    if len(readings) == 1:
+        return readings[0].values.alias(name)
+    frame = pl.DataFrame([reading.values.alias(str(index)) for index, reading in enumerate(readings)])
+    return frame.select(combined(columns[0][0].combine).alias(name)).to_series()
+
+
+def combined(how: str | None) -> pl.Expr:
+    """One value from those of all columns of a frame, nulls left out."""
+    if how == "mean":
+        return pl.mean_horizontal(pl.all())
+    if how == "any":
+        return pl.max_horizontal(pl.all())
+    return pl.coalesce(pl.all())

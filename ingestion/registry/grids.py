@@ -1,7 +1,7 @@
-"""From bytes to cells: what encoding and separator a text table has, what stands in a workbook's sheets.
+"""From bytes to cells: what encoding and separator a text table has, and which files are no text at all.
 
-Here: decoding, splitting lines, opening workbooks; every file gives grids of texts or one refusal. Not here: what the
-cells mean (`match`, `convert`).
+Here: decoding, splitting lines; every file gives grids of texts or one refusal. Not here: opening workbooks and Parquet
+files (`packed`), or what the cells mean (`match`, `convert`).
 """
 
 from __future__ import annotations
@@ -9,36 +9,43 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import re
-import zipfile
+from itertools import islice
 from pathlib import Path
 
-import fastexcel
-import polars as pl
-
-from ingestion.profile import SEPARATORS, Profile, normal
+from ingestion.packed_process import MAXIMUM_BYTES, MAXIMUM_CELLS
+from ingestion.profile import SEPARATORS, Profile, Table, normal
 from ingestion.registry.model import FileRefused, Grid
+from ingestion.registry.packed import (
+    PACKED_STARTS,
+    WORKBOOK_ENDINGS,
+    damaged_workbook,
+    packed_grids,
+)
 
-WORKBOOK_ENDINGS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
 TEXT_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".txt"})
-MAXIMUM_BYTES = 256 << 20
-"""A table of 256 MiB holds about a million visits and takes some 3 GB while it is read; a larger one comes in parts."""
+TABLE_ENDINGS = TEXT_ENDINGS | WORKBOOK_ENDINGS | {".parquet"}
 HEADER_ROWS = 10
 """The header is looked for in the first rows, because sites put titles above it."""
 QUOTED_LINES = 50
 """A quoted cell may run over this many lines; beyond, the quote is taken for a stray character."""
-DAYS_1904 = 1462
-"""Days between the two first days that workbooks count from, 1900 and 1904."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+HEADER_LENGTH = 100_000
+"""Characters of a line that are looked at for a separator."""
+PAGE_STARTS = ("<html", "<!doctype", "<table", "<?xml", "<meta", "<style")
+"""How a web page or an XML table begins; many systems save one under the ending of a workbook."""
 
 
 def read_grids(path: Path, profile: Profile) -> list[Grid]:
-    """The grids of a file: one per sheet of a workbook, one for a text file.
+    """The grids of a file: one per sheet of a workbook, one for a text file or a Parquet file.
+
+    Its first bytes say what a file is: a workbook that was saved as `.csv` is read as a workbook, and a text table
+    with the ending of a workbook as text.
 
     Raises
     ------
@@ -51,8 +58,10 @@ def read_grids(path: Path, profile: Profile) -> list[Grid]:
             raise FileRefused("empty_file", "The file is empty; export the table again and send it.")
         if size > MAXIMUM_BYTES:
             raise _too_large()
-        if path.suffix.lower() in WORKBOOK_ENDINGS:
-            return _workbook(path)
+        with path.open("rb") as handle:
+            start = handle.read(16)
+        if start.startswith(PACKED_STARTS):
+            return packed_grids(path)
         return [_text_grid(path, profile)]
     except PermissionError as error:
         raise FileRefused(
@@ -61,104 +70,75 @@ def read_grids(path: Path, profile: Profile) -> list[Grid]:
 
 
 def _too_large() -> FileRefused:
-    size = MAXIMUM_BYTES >> 20
-    return FileRefused("file_too_large", f"The table is larger than {size} MiB; send it in several files.")
-
-
-# ---- workbooks
-
-
-def _workbook(path: Path) -> list[Grid]:
-    offset = _check_package(path)
-    grids = []
-    try:
-        reader = fastexcel.read_excel(path)
-        for number, name in enumerate(reader.sheet_names, start=1):
-            # Rows above the first used one are kept, so that row numbers are those the site sees.
-            sheet = reader.load_sheet(name, header_row=None, skip_rows=0, dtypes="string").to_polars()
-            cells = sheet.with_columns(pl.all().cast(pl.String).fill_null(""))
-            grids.append(Grid([list(row) for row in cells.iter_rows()], name, number, True, offset))
-    except fastexcel.FastExcelError as error:
-        raise _damaged_workbook() from error
-    except BaseException as error:
-        # A crash inside the workbook reader arrives as an exception of its own kind, outside `Exception`.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise _damaged_workbook() from error
-    if not grids:
-        raise FileRefused("empty_file", "The workbook has no sheet; export the table again and send it.")
-    return grids
-
-
-def _damaged_workbook() -> FileRefused:
+    size, cells = MAXIMUM_BYTES >> 20, MAXIMUM_CELLS // 1_000_000
     return FileRefused(
-        "damaged_workbook",
-        "The workbook is damaged, incomplete or protected by a password; save it again without one and send it.",
+        "file_too_large",
+        f"The table is larger than {size} MiB or {cells} million cells, empty ones included; send it in several files.",
     )
-
-
-def _check_package(path: Path) -> int:
-    """Days to add to a bare date number of this workbook.
-
-    Raises
-    ------
-    FileRefused
-        It would unpack to more than a table may be.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > 4 * MAXIMUM_BYTES:
-                raise _too_large()
-            start = archive.read("xl/workbook.xml")[:20000]
-    except (zipfile.BadZipFile, KeyError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
-        return 0  # another workbook format, or damaged: the reader of the workbook says which
-    return DAYS_1904 if re.search(rb'date1904="(1|true)"', start) else 0
 
 
 # ---- text
 
 
 def decode(data: bytes, encoding: str | None) -> str:
-    """Text of a file: by its byte order mark, else the encoding given, else UTF-8, UTF-16 without a mark, Windows."""
+    """Text of a file: by its byte order mark, else the encoding given, else UTF-8, UTF-16 without a mark, Windows.
+
+    Bytes that are no text become U+FFFD, for which their cell is refused.
+    """
     for mark, name in MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(name, errors="replace")
-    if encoding is None:
-        start = data[:4096]
-        if start.count(0) > len(start) / 4:
-            # Latin script in UTF-16: every second byte is zero; which one tells the byte order.
-            encoding = "utf-16-le" if start[1::2].count(0) >= start[0::2].count(0) else "utf-16-be"
-        else:
-            try:
-                return data.decode("utf-8")
-            except UnicodeDecodeError:
-                encoding = "cp1252"
-    elif encoding == "utf-16":
-        encoding = "utf-16-le"
-    return data.decode(encoding, errors="replace")
+    if encoding is not None:
+        return data.decode("utf-16-le" if encoding == "utf-16" else encoding, errors="replace")
+    start = data[:4096]
+    if start.count(0) > len(start) / 4:
+        # Latin script in UTF-16: every second byte is zero; which one tells the byte order.
+        is_little = start[1::2].count(0) >= start[0::2].count(0)
+        return data.decode("utf-16-le" if is_little else "utf-16-be", errors="replace")
+    text = data.decode("utf-8", errors="replace")
+    bad = text.count("\ufffd")
+    # A few broken bytes among accented letters are damage, and not another encoding.
+    if bad == 0 or sum(ord(letter) > 127 for letter in text) > 2 * bad:
+        return text
+    return data.decode("cp1252", errors="replace")
 
 
 def _text_grid(path: Path, profile: Profile) -> Grid:
-    text = decode(path.read_bytes(), profile.encoding).replace("\0", "")
+    text = decode(path.read_bytes(), profile.encoding)
+    is_workbook = path.suffix.lower() in WORKBOOK_ENDINGS
     start = text[:4096]
-    control = sum(ord(c) < 32 and c not in "\t\r\n\f\v" for c in start)
+    control = sum((ord(c) < 32 and c not in "\t\r\n\f\v") or c == "\ufffd" for c in start)
     if control > len(start) / 50:
+        if is_workbook:
+            raise damaged_workbook()
         raise FileRefused(
             "not_text", "The file is not a text table; export it as CSV and send it.", path.suffix.lower() != ".txt"
         )
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if start.lstrip().casefold().startswith(PAGE_STARTS):
+        raise FileRefused(
+            "web_page",
+            "The file is a web page or XML under another ending; open it in a spreadsheet program, save it as XLSX or "
+            "CSV and send that.",
+        )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.count("\n") > MAXIMUM_CELLS // 5:
+        raise _too_large()
+    lines = text.split("\n")
     separator = profile.separator
     # Excel's own way to name the separator.
     if lines[0].casefold().startswith("sep=") and len(lines[0]) == 5:
         separator = separator or lines[0][4:]
         lines[0] = ""
-    return Grid(_records(lines, separator or _separator(lines, profile)))
+    separator = separator or _separator(lines, profile)
+    if text.count(separator) + len(lines) > MAXIMUM_CELLS:
+        raise _too_large()
+    return Grid(_records(lines, separator))
 
 
 def _separator(lines: list[str], profile: Profile) -> str:
     """The separator under which most column names of the profile are found; else that which splits most."""
-    start = [line for line in lines if line.strip()][:HEADER_ROWS]
-    entities = [profile.columns_of(entity).keys() for entity in profile.entities]
+    start = [line[:HEADER_LENGTH] for line in islice((line for line in lines if line.strip()), HEADER_ROWS)]
+    entities = [_names(entity, table, profile) for entity, tables in profile.entities.items() for table in tables]
 
     def score(separator: str) -> tuple[int, int]:
         rows = _records(start, separator)
@@ -167,6 +147,12 @@ def _separator(lines: list[str], profile: Profile) -> str:
         return known, max((len(row) for row in rows), default=0)
 
     return max(SEPARATORS, key=score)
+
+
+def _names(entity: str, table: Table, profile: Profile) -> set[str]:
+    """Every column name that a table of the profile knows."""
+    names = {*profile.columns_of(entity, table), *(normal(name) for name in table.where)}
+    return names | ({normal(table.long.test), normal(table.long.value)} if table.long else set())
 
 
 def _records(lines: list[str], separator: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-from ingestion.profile import Column
+from ingestion.profile import Column, Table
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class RegistryFate:
     reason: str | None = None
     entities: tuple[str, ...] = ()
     rows_count: int = 0
-    """Rows below the header that are not blank, refused ones included."""
+    """Rows below the header that are not blank, refused ones included. A row that is read for two entities counts
+    twice, and one that the profile leaves out does not count."""
     refused_count: int = 0
     is_table: bool = True
 
@@ -43,6 +44,8 @@ class RegistryResult:
     tables: dict[str, pl.DataFrame]
     refusals: pl.DataFrame
     files: dict[int, RegistryFate]
+    folded_count: int = 0
+    """Rows that became one with an earlier row of the same record: received = rows of tables + refusals + folded."""
 
 
 class FileRefused(Exception):
@@ -60,35 +63,48 @@ class Grid:
     rows: list[list[str]]
     sheet: str | None = None
     sheet_number: int = 1
-    is_workbook: bool = False
-    day_offset: int = 0
-    """Days to add to a bare date number: 1462 in workbooks that count from 1904."""
+    is_typed: bool = False
+    """Whether the source keeps numbers and dates as such: they arrive with a point and as ISO 8601."""
+    day_offset: int | None = None
+    """Days to add to a bare date number: 0, or 1462 in workbooks that count from 1904. None: it has no date numbers."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """How a grid fits an entity."""
+    """How a grid fits a table of the profile."""
 
     entity: str
+    table: Table
     header_index: int
-    positions: dict[str, tuple[int, Column]] = field(default_factory=dict)
-    """Variable -> (column position, how it is read)."""
+    positions: dict[str, list[tuple[int, Column]]] = field(default_factory=dict)
+    """Variable -> (column position, how it is read) of each column that stands for it."""
+    marks: dict[str, int] = field(default_factory=dict)
+    """Normalised name -> position of the columns that `where` and `long` look at."""
+    from_name: dict[str, str] = field(default_factory=dict)
+    """Variable -> its value, found in the file's name."""
     is_named: bool = False
-    """Whether the file's or sheet's name is one of the profile's for this entity."""
+    """Whether the file's or sheet's name is one of the profile's for this table."""
     duplicated: str | None = None
     """A variable that two columns stand for."""
-    unknown_count: int = 0
-    """Columns with a name that the profile does not know."""
+    lacking: tuple[str, ...] = ()
+    """Columns that `where` and `long` need and that are not there."""
+    unknown: frozenset[int] = frozenset()
+    """Positions of columns with a name that the profile does not know for this table."""
 
     @property
     def has_patient(self) -> bool:
-        return "patient_id" in self.positions
+        return "patient_id" in self.positions or "patient_id" in self.from_name
+
+    @property
+    def known_count(self) -> int:
+        return len(self.positions) + len(self.marks)
 
     @property
     def is_table(self) -> bool:
-        return self.has_patient and len(self.positions) >= 2
+        known = len(self.positions.keys() | self.from_name.keys()) + (self.table.long is not None)
+        return self.has_patient and not self.lacking and known >= 2
 
     @property
     def rank(self) -> tuple[bool, bool, int, int]:
         """The greatest fits best."""
-        return self.is_table, self.is_named, len(self.positions), -self.unknown_count
+        return self.is_table, self.is_named, self.known_count, -len(self.unknown)

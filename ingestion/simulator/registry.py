@@ -150,7 +150,8 @@ class _Writer:
         self.types = {e.name: {v.name: v.type for v in e.variables} for e in load_dictionary().entities.values()}
 
     def columns(self, entity: str) -> list[tuple[str, Column]]:
-        return list(self.profile.entities[entity].columns.items())
+        [table] = self.profile.entities[entity]
+        return list(table.columns.items())
 
     def cell(self, entity: str, column: Column, row: Row, keep_types: bool) -> Any:
         value = row.get(column.variable)

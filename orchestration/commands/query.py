@@ -107,6 +107,10 @@ def dictionary(
             "unit": m.unit,
             "allowed": m.allowed,
             "source": m.source,
+            "note": m.note,
+            "MSDA category": m.msda,
+            "CDISC SDTM": m.sdtm,
+            "OMOP class": m.omop,
             "disclosure class": m.disclosure,
         }
         for fact, text in facts.items():

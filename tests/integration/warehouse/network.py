@@ -21,6 +21,7 @@ import yaml
 
 from warehouse import lake
 from warehouse.acceptance import accept
+from warehouse.dictionary import Entity, load_dictionary
 from warehouse.home import Home
 from warehouse.releases import Build
 from warehouse.tables import schema_of
@@ -89,6 +90,16 @@ def row_of(base: dict[str, Any], **values: Any) -> dict[str, Any]:
     return base | {"row_key": secrets.token_hex(12)} | values
 
 
+HERE = ("patient", "visit", "relapse", "treatment", "mri_session", "consent")
+"""Tables whose rows tell a story; every other table of the dictionary has one plain row per subject."""
+
+
+def plain_row(entity: Entity) -> dict[str, Any]:
+    """A row with a value in every column that needs one: the same day, and the first code."""
+    needed = [v for v in entity.stored_variables if v.required or v.name == entity.event_date]
+    return {v.name: next(iter(v.codes)) if v.codes else date(2021, 3, 4) for v in needed}
+
+
 STATES = ("shared",) * 9 + ("no_consent_row", "not_shared", "withdrawn", "no_imaging")
 
 
@@ -99,17 +110,8 @@ def make_lake(root: Path) -> Lake:
     for number, site in enumerate(("AA", "BB")):
         delivery = key("dlv")
         made.deliveries[site] = [delivery]
-        tables: dict[str, list[dict[str, Any]]] = {
-            name: []
-            for name in (
-                "patient",
-                "visit",
-                "relapse",
-                "treatment",
-                "mri_session",
-                "consent",
-            )
-        }
+        entities = load_dictionary().entities
+        tables: dict[str, list[dict[str, Any]]] = {name: [] for name in entities}
         series, measures, verdicts, findings = [], [], [], []
         for index, state in enumerate(STATES):
             subject, session, image = key("sbj"), key("ses"), key("ser")
@@ -152,6 +154,8 @@ def make_lake(root: Path) -> Lake:
                 )
             )
             tables["mri_session"].append(row(mri_date=date(2023, 6, 20), mri_region="brain", t2_lesion_count=12))
+            for name in entities.keys() - set(HERE):
+                tables[name].append(row(**plain_row(entities[name])))
             if state != "no_consent_row":
                 tables["consent"].append(
                     row(

@@ -201,7 +201,7 @@ def test_a_build_that_is_not_anonymous_is_not_published(network: tuple[Lake, Pat
     try:
         # The preset: health data has left the file, ages are in bands of five years.
         held = {str(row[0]) for row in rows(registered, "select column_name from information_schema.columns")}
-        assert "visit_year" in held and not held & {"edss", "disease_course", "dmt", "gd_lesion_count"}
+        assert "visit_year" in held and not held & {"edss", "disease_course", "stop_reason", "gd_lesion_count"}
         bands = {
             row[0]
             for row in rows(build.folder / "steward.duckdb", "select distinct age_at_onset_band from dim_subject")

@@ -218,7 +218,7 @@ def test_differences_are_said_in_words() -> None:
     before, after = (policy.in_force(loaded, Network(policy={"preset": name})) for name in ("default", "hcp"))
     lines = policy_words.differences(before, after)
     assert "every tier: age bands of 5 years from 21 to 71, instead of 10 years from 20 to 70." in lines
-    assert "registered: fct_treatment loses dmt, stop_reason." in lines
+    assert "registered: fct_treatment loses dmt, dose, dose_count, stop_reason." in lines
     assert policy_words.differences(before, before) == []
     shown = policy_words.column_words(after, "registered")
     assert ("fct_visit", "edss") not in {row[:2] for row in shown}

@@ -55,6 +55,7 @@ strata as (
     union all
     select distinct subject_key, 'visit_year', coalesce(extract(year from visit_date)::varchar, 'unknown')
     from visit
+    union all
     select distinct subject_key, 'has', 'mri_series'
     from series
     {%- for entity, mart in event_tables() %}

@@ -1,6 +1,6 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead.
    A key that stands once needs no choice: keys are counted by their hash, and only rows whose hash stands twice are
-   sorted. A view, because writing the rows costs more than choosing them again. #}
+   sorted. Never stored, because writing the rows costs more than choosing them again. #}
 with staged as not materialized (
     select * exclude (is_refused)
     from {{ ref('stg_registry__questionnaire') }}

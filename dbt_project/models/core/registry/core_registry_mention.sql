@@ -1,4 +1,5 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
+{{ config(materialized='view') }}
 select distinct subject_key, site_code, delivery_key, sequence_number
 from {{ ref('core_adverse_event') }}
 union all

@@ -1,4 +1,5 @@
 {# Written by `python -m warehouse.catalogue` from the dictionary and the policy; change those instead. #}
+{{ config(materialized='view') }}
 with source as (
     select * from {{ source('raw_registry', 'raw_registry__consent') }}
 ),
