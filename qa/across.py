@@ -1,8 +1,8 @@
 """Rules that are SQL: over one row, over other tables, over one subject in time.
 
 Here: what is in force of a site's rows, and DuckDB over it, in memory. Not here: the rules (`warehouse/dictionary/`),
-or what becomes of an answer (`qa.variables`). The same statements are dbt tests over the release, so that what a site
-is told and what a release holds cannot differ.
+or what becomes of an answer (`qa.variables`). DuckDB is used at the
+site step and not dbt: a site hears of these rules per delivery, before a release is built, and on its own laptop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import duckdb
 import polars as pl
 
 from qa.expectations import Frames, Undetermined
-from warehouse.dictionary import FOLDER, Entity, Rule
+from warehouse.dictionary import FOLDER, Entity, Rule, dmts
 
 MACROS = FOLDER / "macros.sql"
 CANNOT = "the rule could not be evaluated on these columns"
@@ -44,6 +44,7 @@ def tables(frames: Mapping[str, pl.DataFrame], today: date) -> Iterator[duckdb.D
     try:
         connection.execute(f"create macro judged_on() as date '{today.isoformat()}'")
         connection.execute(MACROS.read_text(encoding="utf-8"))
+        connection.register("reference_dmt", dmts().to_arrow())
         for name, frame in frames.items():
             connection.register(name, frame.to_arrow())
         yield connection

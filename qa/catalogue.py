@@ -31,10 +31,9 @@ Results are kept per rule, site and delivery: rows looked at, rows that break it
 rows that no later delivery replaces are counted.
 
 Rules about one value, one row or one table are judged where they stand. Rules about several tables or about one patient
-over time are SQL over what is in force: the newest row of each key, without rows that break an error rule. They are
-judged at the site step and not as dbt tests, because a site must hear of them per delivery, before a release is built,
-and on its own laptop; the same statements run as dbt tests over every release, so that the two cannot say different
-things.
+over time are SQL over what is in force: the newest row of each key, without rows that break an error rule. DuckDB runs
+them at the site step and not dbt, because a site must hear of them per delivery, before a release is built, and on its
+own laptop.
 
 {count} rules.
 

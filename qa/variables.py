@@ -177,12 +177,17 @@ def _own_rules(entity: Entity, frames: Frames, today: date) -> Judged:
             reasons[rule.id] = str(error)
     found = frame.select(expressions)
     columns = {name: found[name] for name in found.columns}
+    whole = _keeps(
+        [(r, columns[helper_column(r)]) for r in rules if r.level == "field" and helper_column(r) in columns],
+        frame.height,
+    )
     written = [rule for rule in rules if rule.kind == "expression" and rule.id not in reasons]
     for rule_id, answer in across.expression_answers(written, frame, today).items():
         if isinstance(answer, Undetermined):
             reasons[rule_id] = str(answer)
         else:
-            columns[f"holds_{rule_id}"] = answer
+            # A value that is wrong by itself is told once, not by every rule that looks at it as well.
+            columns[f"holds_{rule_id}"] = pl.select(pl.when(whole).then(answer)).to_series()
     answers = [RuleAnswer(r, columns.get(helper_column(r)), reason=reasons.get(r.id)) for r in rules]
     return Judged(entity, frame, across.is_in_force(frame, entity), answers)
 
@@ -217,10 +222,16 @@ def _queries(judged: list[Judged], frames: Frames, today: date) -> None:
 
 
 def _is_sound(table: Judged) -> pl.Series:
-    kept = table.in_force
-    for answer in table.answers:
-        if answer.rule.severity == "error" and answer.answers is not None:
-            kept = kept & answer.answers.fill_null(True)
+    given = [(answer.rule, answer.answers) for answer in table.answers if answer.answers is not None]
+    return table.in_force & _keeps(given, table.frame.height)
+
+
+def _keeps(answers: list[tuple[Rule, pl.Series]], height: int) -> pl.Series:
+    """True for rows that break none of the rules of severity error among these."""
+    kept = pl.repeat(True, height, dtype=pl.Boolean, eager=True)
+    for rule, answer in answers:
+        if rule.severity == "error":
+            kept = kept & answer.fill_null(True)
     return kept
 
 

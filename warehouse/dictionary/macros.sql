@@ -66,3 +66,13 @@ create macro not_before(later, earlier) as case
     when day(later) = 1 or day(earlier) = 1 then date_trunc('month', later) >= date_trunc('month', earlier)
     else later >= earlier
 end;
+
+-- Whether a course may come after another: relapsing before progressive, and primary progressive stays so (CIS and RIS may
+-- become anything). Empty where one of the two is none of the five courses.
+create macro course_rank(course) as case course
+    when 'RIS' then 0 when 'CIS' then 1 when 'RRMS' then 2 when 'SPMS' then 3 when 'PPMS' then 3
+end;
+
+create macro course_may_follow(before, after) as
+    course_rank(after) >= course_rank(before)
+    and not (before = 'PPMS' and after = 'SPMS') and not (before = 'SPMS' and after = 'PPMS');
