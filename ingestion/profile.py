@@ -80,9 +80,10 @@ class Column(BaseModel):
     """Words for "missing" in this column, beside the profile's."""
     extract: str | None = None
     """A regular expression whose group is the value, such as `sub-(.+)`. A cell that does not match is refused."""
-    combine: Literal["mean", "first", "any"] | None = None
+    combine: Literal["mean", "first", "any", "latest"] | None = None
     """What becomes of several columns, tests or rows of one record that stand for the same variable: the mean of those
-    given, the first one given, or whether any is true. Without it, two that differ are refused."""
+    given, the first one given, whether any is true, or the latest by the table's `dated`. Without it, two that differ
+    are refused."""
 
     _formats = field_validator("date_formats")(_date_formats)
 
@@ -180,6 +181,8 @@ class Table(BaseModel):
     and `?` are as in file patterns, so that `?*` is any value."""
     long: LongForm | None = None
     """How the results are found in a table of one row per test."""
+    dated: str | None = None
+    """The column whose date says which of several rows of a record is the latest, for `combine: latest`."""
     beside: bool = False
     """The file holds this entity beside another one: it is read for both. Only for files and sheets known by name."""
     fold: bool = False
@@ -204,6 +207,8 @@ class Table(BaseModel):
     def _consistent(self) -> Table:
         if self.beside and not (self.files or self.sheets):
             raise ValueError("a table with `beside` needs patterns of files or sheets")
+        if self.dated is None and any(column.combine == "latest" for _, column in self.all_columns):
+            raise ValueError("`combine: latest` needs the column that `dated` names")
         return self
 
     @property

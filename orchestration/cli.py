@@ -117,6 +117,31 @@ def site_redcap(
     out.print(f"Wrote {out_folder / f'{name}.yaml'}: check it. {name}_variables.yaml drafts what the dictionary lacks.")
 
 
+@site_app.command("profile")
+def site_profile(
+    files: Annotated[list[Path], typer.Argument(help="Tables as the site sends them.")],
+    name: Annotated[str, typer.Option(help="Name of the profile.")] = "draft",
+    out_folder: Annotated[Path, typer.Option("--out", help="Where to write the draft.")] = Path(),
+) -> None:
+    """Draft a source profile for unknown files. Example: ranvier site profile bern.xlsx --name bern --out profiles"""
+    from ingestion.registry.draft import draft_profile
+    from warehouse.standards.rows import write_new_text
+
+    drafted = draft_profile(files, name)
+    write_new_text(out_folder / f"{name}.yaml", drafted.as_yaml())
+    table = Table("column", "variable", "sure", "samples, masked", "look at")
+    for column in drafted.columns:
+        known = f"{column.entity}.{column.variable}" if column.variable else "?"
+        sure = f"{column.confidence:.0%}" if column.variable else ""
+        table.add_row(column.column, known, sure, ", ".join(column.samples), "; ".join(column.notes))
+    out.print(table)
+    for lacking in drafted.lacking:
+        out.print(f"{lacking} is required, and no column was found for it.")
+    out.print(
+        f"Wrote {out_folder / f'{name}.yaml'}: check every line, then: ranvier check FOLDER --profile {name}.yaml"
+    )
+
+
 @app.command()
 def run(
     home: HomeOption = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -23,6 +24,9 @@ from warehouse.tables import schema_of
 
 REFUSAL_SCHEMA = schema_of("raw_registry__refusal")
 
+DAY = Variable(name="dated", type="date", definition="Day of a row.", source="network", disclosure="plain")
+"""How the column of a table's `dated` is read."""
+
 Parts = dict[str, list[tuple[Column, pl.Series]]]
 """Variable -> the columns that stand for it, each with how it is read."""
 
@@ -33,6 +37,8 @@ class TableRows:
 
     accepted: pl.DataFrame
     refused: pl.DataFrame
+    dated: pl.Series
+    """The day of each accepted row, where the table says which column tells it; null elsewhere."""
     taken: pl.Series
     """Numbers of the source rows that the table takes; its `where` and its ignored tests leave the others out."""
 
@@ -84,9 +90,16 @@ class TableReader:
             code, reason = reasons.WRONG_COUNT
             wrong = [(row, None, code, reason) for row in raw.miscounted]
             refused = pl.concat([refused, pl.DataFrame(wrong, schema=outcome.schema, orient="row")]).sort("source_row")
-            taken = taken.append(pl.Series(raw.miscounted, dtype=pl.Int32))
+            taken = pl.concat([taken, pl.Series(raw.miscounted, dtype=pl.Int32)])
         refused = refused.with_columns(*self._provenance(entity.name), pl.lit(entity.name).alias("entity"))
-        return TableRows(accepted, refused.select([pl.col(n).cast(t) for n, t in REFUSAL_SCHEMA.items()]), taken)
+        refused = refused.select([pl.col(n).cast(t) for n, t in REFUSAL_SCHEMA.items()])
+        return TableRows(accepted, refused, self._days(raw, match, grid).filter(is_good), taken)
+
+    def _days(self, raw: _Raw, match: Match, grid: Grid) -> pl.Series:
+        if match.table.dated is None:
+            return pl.Series([None], dtype=pl.Date).new_from_index(0, len(raw.numbers))
+        cells = raw.column(match.marks[normal(match.table.dated)])
+        return ColumnReader.of(DAY, Column(variable=DAY.name), self.profile, grid).read(cells).values
 
     def _provenance(self, entity: str) -> list[pl.Expr]:
         start = f"{self.delivery_key}-{entity}-{self.file_number}-"
@@ -184,14 +197,17 @@ def _cells_below(grid: Grid, match: Match) -> _Raw:
     """The cells below the header that the match needs, rows with the wrong count of cells apart."""
     header = grid.rows[match.header_index]
     width = max(position for position, cell in enumerate(header) if cell.strip()) + 1
+    below = enumerate(grid.rows[match.header_index + 1 :], start=match.header_index + 2)
+    rows = [(number, row) for number, row in below if any(cell.strip() for cell in row)]
+    # Spreadsheets leave empty cells behind the last column, in all rows; in one row alone they are what a separator
+    # inside a cell has pushed to the right.
+    usual = Counter(len(row) for _, row in rows).most_common(1)[0][0] if rows else width
+    most = max(len(header), usual)
     numbers: list[int] = []
     kept: list[list[str]] = []
     miscounted: list[int] = []
-    for number, row in enumerate(grid.rows[match.header_index + 1 :], start=match.header_index + 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        # Spreadsheets leave empty cells behind the last column; those are no sign of a broken row.
-        if len(row) < width or any(cell.strip() for cell in row[width:]):
+    for number, row in rows:
+        if len(row) < width or len(row) > most or any(cell.strip() for cell in row[width:]):
             miscounted.append(number)
             continue
         numbers.append(number)

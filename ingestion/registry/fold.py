@@ -16,6 +16,8 @@ from ingestion.registry.reasons import CONFLICTING
 from warehouse.dictionary import Entity
 from warehouse.tables import schema_of
 
+DATED = "_dated"
+"""Beside the columns of the lake: the day by which `latest` chooses."""
 PROVENANCE = ("site_code", "delivery_key", "file_number", "source_row", "row_key")
 
 
@@ -44,22 +46,24 @@ def fold(rows: pl.DataFrame, entity: Entity, combine: Mapping[str, str]) -> Fold
     Parameters
     ----------
     rows
-        Rows of the lake, of one entity and delivery.
+        Rows of the lake, of one entity and delivery, and the day of each in `DATED`.
     combine
-        Variable -> `mean`, `first` or `any` where several values are expected. For every other variable the first value
-        given in the order of files and rows holds, and a later row with another one is refused.
+        Variable -> `mean`, `first`, `any` or `latest` where several values are expected. For every other variable the
+        first value given in the order of files and rows holds, and a later row with another one is refused.
 
     Returns
     -------
     Folded
-        A folded row carries the provenance of its first row. Rows without a full key stay as they are.
+        A folded row carries the provenance of its first row. Rows that lack a part of the key which must be given
+        stay as they are.
     """
     keys = ["subject_key", *entity.key]
     others = [variable.name for variable in entity.stored_variables if variable.name not in entity.key]
     single = [name for name in others if name not in combine]
     ordered = rows.sort("file_number", "source_row")
-    is_keyed = pl.all_horizontal(pl.col(name).is_not_null() for name in keys)
-    keyed, apart = ordered.filter(is_keyed), ordered.filter(~is_keyed)
+    needed = ["subject_key", *(name for name in entity.key if entity.variable(name).required)]
+    is_keyed = pl.all_horizontal(pl.col(name).is_not_null() for name in needed)
+    keyed, apart = ordered.filter(is_keyed), ordered.filter(~is_keyed).drop(DATED)
     clashes = [
         pl.when(pl.col(name) != pl.col(name).drop_nulls().first().over(keys)).then(pl.lit(name)) for name in single
     ]
@@ -72,7 +76,7 @@ def fold(rows: pl.DataFrame, entity: Entity, combine: Mapping[str, str]) -> Fold
     )
     refused = judged.filter(pl.col("_clash").is_not_null())
     return Folded(
-        pl.concat([whole.select(rows.columns), apart]),
+        pl.concat([whole.select(apart.columns), apart]),
         _refusals(refused, entity),
         agreeing.height - whole.height,
     )
@@ -82,6 +86,9 @@ def _combined(name: str, how: str) -> pl.Expr:
     column = pl.col(name)
     if how == "mean":
         return column.mean()
+    if how == "latest":
+        given = column.is_not_null()
+        return column.filter(given).sort_by(pl.col(DATED).filter(given), nulls_last=False, maintain_order=True).last()
     return column.max() if how == "any" else column.drop_nulls().first()
 
 

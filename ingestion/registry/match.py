@@ -115,6 +115,8 @@ def _names_for(match: Match, variable: str, profile: Profile) -> str:
 def _match(grid: Grid, index: int, entity: str, table: Table, path: Path, profile: Profile) -> Match:
     known = profile.columns_of(entity, table)
     wanted = {normal(name): name for name in table.where}
+    if table.dated:
+        wanted[normal(table.dated)] = table.dated
     if table.long:
         wanted |= {normal(name): name for name in (table.long.test, table.long.value)}
     positions: dict[str, list[tuple[int, Column]]] = {}

@@ -79,7 +79,7 @@ class Match:
     positions: dict[str, list[tuple[int, Column]]] = field(default_factory=dict)
     """Variable -> (column position, how it is read) of each column that stands for it."""
     marks: dict[str, int] = field(default_factory=dict)
-    """Normalised name -> position of the columns that `where` and `long` look at."""
+    """Normalised name -> position of the columns that `where`, `long` and `dated` look at."""
     from_name: dict[str, str] = field(default_factory=dict)
     """Variable -> its value, found in the file's name."""
     is_named: bool = False
@@ -87,7 +87,7 @@ class Match:
     duplicated: str | None = None
     """A variable that two columns stand for."""
     lacking: tuple[str, ...] = ()
-    """Columns that `where` and `long` need and that are not there."""
+    """Columns that `where`, `long` and `dated` need and that are not there."""
     unknown: frozenset[int] = frozenset()
     """Positions of columns with a name that the profile does not know for this table."""
 

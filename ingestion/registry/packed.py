@@ -23,7 +23,12 @@ from ingestion.registry.model import FileRefused, Grid
 WORKBOOK_ENDINGS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
 PACKED_STARTS = (b"PK", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"PAR1")
 """First bytes of workbooks (zip, and the older OLE2) and of Parquet."""
-START = "from warehouse.confinement import confine; confine(); from ingestion.packed_process import main; main()"
+ADDRESS_SPACE = 2 << 30
+"""Bytes. Reading 8 million cells takes about half of it; a workbook that names one cell far out takes all of it."""
+START = (
+    f"from warehouse.confinement import confine; confine(address_space={ADDRESS_SPACE}); "
+    "from ingestion.packed_process import main; main()"
+)
 """Confined before anything heavy is imported: threads of a library would keep a user from leaving the network."""
 SECONDS = 120
 """A workbook of the largest size allowed takes about 30 s."""

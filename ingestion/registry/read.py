@@ -16,7 +16,7 @@ import polars as pl
 
 from ingestion.profile import Profile
 from ingestion.registry.convert import REFUSAL_SCHEMA, TableReader
-from ingestion.registry.fold import combinations, fold
+from ingestion.registry.fold import DATED, combinations, fold
 from ingestion.registry.grids import TABLE_ENDINGS, read_grids
 from ingestion.registry.match import choose
 from ingestion.registry.model import FileRefused, Grid, Match, RegistryFate, RegistryFile, RegistryResult
@@ -120,8 +120,11 @@ class _DeliveryReader:
                 with_miscounted=match is matches[0],
             )
             rows = reader.read(grid, match)
-            kept = self._told_in_parts if match.table.is_folded else self._whole
-            kept.setdefault(match.entity, []).append(rows.accepted)
+            if match.table.is_folded:
+                dated = rows.accepted.with_columns(rows.dated.alias(DATED))
+                self._told_in_parts.setdefault(match.entity, []).append(dated)
+            else:
+                self._whole.setdefault(match.entity, []).append(rows.accepted)
             self._refused.append(rows.refused)
             taken.append(rows.taken)
             refused_count += rows.refused.height

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from ingestion.profile import Profile, normal
+from ingestion.registry.draft import code_of, likeness
 from ingestion.registry.grids import read_grids
 from ingestion.registry.model import FileRefused
 from warehouse.dictionary import Entity, Variable, load_dictionary
@@ -33,6 +34,8 @@ NO_DATA = ("descriptive", "file")
 CHOSEN = ("dropdown", "radio", "checkbox")
 LEAST_LIKENESS = 0.8
 """How alike a field and a variable must be to be proposed, 0 to 1; a person decides in any case."""
+OF_FORM = 0.08
+"""What it adds when the field's form is called like the variable's table."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def _field(row: dict[str, str]) -> RedcapField:
         name=row[NAME],
         form=row[FORM],
         kind=kind,
-        label=re.sub(r"<[^>]*>", "", row[LABEL]).strip(),
+        label=_plain(row[LABEL]),
         choices=_choices(row[CHOICES]) if kind in CHOSEN else {},
         validation=row[VALIDATION].casefold(),
         minimum=row[MINIMUM],
@@ -157,7 +160,12 @@ def _field(row: dict[str, str]) -> RedcapField:
 def _choices(text: str) -> dict[str, str]:
     """`1, Female | 2, Male` as raw value -> label; a choice without a comma is its own label."""
     pairs = [choice.partition(",") for choice in text.split("|") if choice.strip()]
-    return {raw.strip(): (label or raw).strip() for raw, _, label in pairs}
+    return {raw.strip(): _plain(label or raw) for raw, _, label in pairs}
+
+
+def _plain(text: str) -> str:
+    """A label without its markup, on one line."""
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
 # ---- what an export tells
@@ -303,14 +311,14 @@ def _place(columns: Sequence[tuple[str, RedcapField, str]]) -> dict[str, Proposa
     for column, f, label in columns:
         for entity in load_dictionary().entities.values():
             for variable in entity.variables:
-                likeness = _likeness(column, f, label, entity, variable)
-                if likeness >= LEAST_LIKENESS:
-                    pairs.append((likeness, column, f, label, entity, variable))
+                share = _likeness(column, f, label, entity, variable)
+                if share >= LEAST_LIKENESS:
+                    pairs.append((share, column, f, label, entity, variable))
     pairs.sort(key=lambda pair: -pair[0])
     tables = _tables_of_forms(pairs)
     found: dict[str, Proposal] = {}
     used: set[tuple[str, str]] = set()
-    for likeness, column, f, label, entity, variable in pairs:
+    for share, column, f, label, entity, variable in pairs:
         if column in found or (entity.name, variable.name) in used or variable.name == "patient_id":
             continue
         if entity.name not in tables[f.form]:
@@ -318,7 +326,7 @@ def _place(columns: Sequence[tuple[str, RedcapField, str]]) -> dict[str, Proposa
         used.add((entity.name, variable.name))
         values, open_choices = _values(f, variable)
         found[column] = Proposal(
-            column, f.form, label, entity.name, variable.name, round(likeness, 2), values, open_choices
+            column, f.form, label, entity.name, variable.name, round(share, 2), values, open_choices
         )
     return found
 
@@ -326,9 +334,9 @@ def _place(columns: Sequence[tuple[str, RedcapField, str]]) -> dict[str, Proposa
 def _tables_of_forms(pairs: Sequence[tuple[float, str, RedcapField, str, Entity, Variable]]) -> dict[str, set[str]]:
     """Form -> tables its fields may go to: the one that explains most of it, for the patient the consent besides."""
     best: dict[str, dict[str, dict[str, float]]] = {}
-    for likeness, column, f, _, entity, _ in pairs:
+    for share, column, f, _, entity, _ in pairs:
         columns = best.setdefault(f.form, {}).setdefault(entity.name, {})
-        columns[column] = max(likeness, columns.get(column, 0.0))
+        columns[column] = max(share, columns.get(column, 0.0))
     tables = {}
     for form, by_entity in best.items():
         first = max(by_entity, key=lambda name: sum(by_entity[name].values()))
@@ -346,32 +354,34 @@ def _likeness(column: str, f: RedcapField, label: str, entity: Entity, variable:
         fits = {"string", "decimal", "integer", "date"} if not f.validation else {"string"}
     if variable.type not in fits:
         return 0.0
-    told = (_words(column), _words(label))
     # The first clause of a definition names the thing; what follows qualifies it.
     clause = re.split(r"[;,.]", variable.definition)[0]
-    known = (_words(variable.name), _words(clause), _words(variable.definition))
-    best = max(difflib.SequenceMatcher(None, one, other).ratio() for one in told if one for other in known)
+    best = max(likeness(column, variable.name), likeness(label, variable.name), _alike(normal(label), normal(clause)))
     # Within a form that carries the table's name the same words mean the table's variable.
-    is_of_form = difflib.SequenceMatcher(None, normal(f.form), normal(entity.name)).ratio() > LEAST_LIKENESS
-    return min(0.99, best + 0.08 * is_of_form)
+    is_of_form = _alike(normal(f.form), normal(entity.name)) > LEAST_LIKENESS
+    return min(0.99, best + OF_FORM * is_of_form)
 
 
-@lru_cache(maxsize=4096)
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", normal(text)))
+@lru_cache(maxsize=1 << 16)
+def _alike(one: str, other: str) -> float:
+    """How alike two texts are, 0 to 1; 0 without a closer look where they cannot be alike enough."""
+    matcher = difflib.SequenceMatcher(None, one, other)
+    least = LEAST_LIKENESS - OF_FORM
+    if not one or matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:
+        return 0.0
+    return matcher.ratio()
 
 
 def _values(f: RedcapField, variable: Variable) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Raw value -> code, where they differ; and the labels for which there is no code."""
     if not variable.codes or f.kind == "checkbox":
         return {}, ()
-    by_word = {normal(word): code for code, meaning in variable.codes.items() for word in (meaning, code)}
     values: dict[str, str | None] = {}
     left = []
     for raw, label in f.choices.items():
-        near = difflib.get_close_matches(normal(label), by_word, n=1, cutoff=LEAST_LIKENESS)
-        if near:
-            values[raw] = by_word[near[0]]
-        else:
+        code = code_of(variable, label)
+        if code is None:
             left.append(label)
+        else:
+            values[raw] = code
     return {raw: code for raw, code in values.items() if raw != code}, tuple(left)

@@ -33,6 +33,12 @@ TYPES: dict[str, PolarsType] = {
     "date": pl.Date,
 }
 TIERS = ("open", "registered", "controlled", "steward")
+OmopClass = Literal[
+    "Clinical Finding", "Clinical Observation", "Context-dependent", "Disorder", "Gender", "Ingredient", "Lab Test",
+    "Observable Entity", "Procedure", "Qualifier Value", "Race", "Social Context", "Staging / Scales", "Survey", "Unit",
+    "Visit",
+]  # fmt: skip
+"""Classes of the OHDSI vocabularies that variables here are placed in."""
 DisclosureClass = Literal["identifier", "quasi", "sensitive", "plain"]
 MsdaCategory = Literal[
     "demographics", "comorbidities", "disease history", "disease status", "relapses", "MRI", "treatment"
@@ -79,7 +85,7 @@ class Variable(BaseModel):
     sdtm: str | None = Field(default=None, pattern=r"^[A-Z]{2}\.[A-Z0-9]{2,8}$")
     """CDISC SDTM domain and variable that carries it, such as `DM.SEX`. Findings share one: QS.QSSTRESN holds every
     score, told apart by QSTEST."""
-    omop: str | None = None
+    omop: OmopClass | None = None
     """Class of the OMOP concepts that stand for it (`concept_class_id` of the OHDSI vocabularies)."""
 
     @property

@@ -7,6 +7,7 @@ Here: Data Package and Table Schema version 1 (https://specs.frictionlessdata.io
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ TYPES = {
     "timestamp": "datetime",
     "timestamp with time zone": "datetime",
 }
-DATETIME = "%Y-%m-%dT%H:%M:%SZ"
+LOCAL = "%Y-%m-%dT%H:%M:%S"
+"""A scanner's own clock: no zone is known, so none is said."""
+UTC = f"{LOCAL}Z"
 
 
 def field_of(column: Column) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def field_of(column: Column) -> dict[str, Any]:
         "description": described(column),
     }
     if field["type"] == "datetime":
-        field["format"] = DATETIME
+        field["format"] = UTC if column.type.endswith("time zone") else LOCAL
     variable = column.variable
     if variable is None or column.how not in ("keep", "merge_rare"):
         return field
@@ -85,9 +88,15 @@ def resource_of(table: Table, columns: list[str], names: list[str]) -> dict[str,
 
 
 def as_csv(frame: pl.DataFrame) -> str:
-    """Rows as Table Schema reads them: `true` and `false`, ISO dates, UTC times, empty cells where there is nothing."""
-    times = [name for name, kind in frame.schema.items() if kind.base_type() == pl.Datetime]
-    return frame.with_columns(pl.col(times).dt.strftime(DATETIME)).write_csv(float_precision=None)
+    """Rows as Table Schema reads them: `true` and `false`, ISO dates and times, empty cells where there is nothing."""
+    times = []
+    for name, kind in frame.schema.items():
+        if isinstance(kind, pl.Datetime):
+            column = pl.col(name)
+            times.append(
+                column.dt.convert_time_zone("UTC").dt.strftime(UTC) if kind.time_zone else column.dt.strftime(LOCAL)
+            )
+    return frame.with_columns(times).write_csv()
 
 
 def write_data_package(tier: TierFile, target: Path) -> int:
@@ -115,10 +124,11 @@ def write_data_package(tier: TierFile, target: Path) -> int:
 
 
 def _package(tier: TierFile, resources: list[dict[str, Any]]) -> dict[str, Any]:
+    network = tier.home.network().name
     return {
         "profile": "tabular-data-package",
-        "name": f"{tier.home.network().name} {tier.tier}".lower().replace(" ", "-"),
-        "title": f"{tier.home.network().name}, tier {tier.tier}",
+        "name": re.sub(r"[^a-z0-9._-]+", "-", f"{network} {tier.tier}".lower()),
+        "title": f"{network}, tier {tier.tier}",
         "version": tier.release,
         "description": f"Dictionary version {load_dictionary().version}. The tier's terms of use hold for this copy.",
         "resources": resources,

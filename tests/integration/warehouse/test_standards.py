@@ -9,22 +9,20 @@ import re
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import frictionless
 import pytest
 from network import Lake
 from typer.testing import CliRunner
 
-from ingestion.profile import Profile
+from ingestion.profile import load_profile
 from ingestion.registry import RegistryFile, read_registry
 from orchestration.cli import app
 from warehouse import audit
-from warehouse.dictionary import load_dictionary
 from warehouse.gateway import Tier
 from warehouse.home import Home
 from warehouse.pseudonyms import Pseudonyms
-from warehouse.standards.cdisc import Cell, load_layout, write_cdisc
+from warehouse.standards.cdisc import load_layout, write_cdisc
 from warehouse.standards.data_package import write_data_package
 from warehouse.standards.participants import write_participants
 from warehouse.standards.rows import open_tier
@@ -132,34 +130,6 @@ def test_an_export_is_audited_and_never_overwrites(released: Lake, tmp_path: Pat
     assert "select * from dim_subject" in asked
 
 
-def reversed_layout() -> Profile:
-    """The layout as a source profile: every term back to its code, every test back to its variable."""
-    entities: dict[str, list[dict[str, Any]]] = {}
-    for name, file in load_layout().files.items():
-        entity = "patient" if file.mart == "dim_subject" else file.mart.removeprefix("fct_")
-        if name in ("NV", "LB"):  # one test is told by several columns there, which a person's profile has to say
-            continue
-
-        def back(cell: Cell) -> dict[str, Any]:
-            codes = load_dictionary().entities[entity].variable(cell.variable).codes or {}  # noqa: B023
-            values = {cell.values.get(code, code): code for code in codes}
-            return {"variable": cell.variable, "values": {term: code for term, code in values.items() if term}}
-
-        table: dict[str, Any] = {
-            "files": [name],
-            "columns": {"USUBJID": "patient_id"} | {c: back(cell) for c, cell in file.columns.items() if cell},
-        }
-        if file.tests:
-            table["columns"] |= dict(file.date)
-            told = {test: back(cell) for test, cell in file.tests.items() if not cell.hand}
-            table["long"] = {"test": file.test, "value": file.results[0], "tests": told}
-            table["fold"] = True
-        entities.setdefault(entity, []).append(table)
-    wanted = {"patient", "visit", "relapse", "treatment", "mri_session", "diagnosis"}
-    chosen = {entity: tables for entity, tables in entities.items() if entity in wanted}
-    return Profile(name="back", own_names=False, by_name=True, date_formats=["epoch_ms"], entities=chosen)
-
-
 def test_our_own_reader_reads_the_cdisc_archive_back(released: Lake, tmp_path: Path) -> None:
     with open_tier(released.home, "site", "t", site="AA") as opened:
         write_cdisc(opened, tmp_path / "aa.zip")
@@ -169,11 +139,9 @@ def test_our_own_reader_reads_the_cdisc_archive_back(released: Lake, tmp_path: P
         archive.extractall(tmp_path / "files")
     home = Home(tmp_path / "home")
     home.root.mkdir()
-    profile = reversed_layout()
-    known = {pattern for tables in profile.entities.values() for table in tables for pattern in table.files}
-    files = [path for path in sorted((tmp_path / "files").glob("*.csv")) if path.stem in known]
+    files = sorted((tmp_path / "files").glob("*.csv"))
     given = [RegistryFile(path, number) for number, path in enumerate(files, start=1)]
-    result = read_registry(given, profile, Pseudonyms(home), "AA", "dlv_1")
+    result = read_registry(given, load_profile("optimise"), Pseudonyms(home), "AA", "dlv_1")
     assert result.refusals.is_empty()
     assert {fate.status for fate in result.files.values()} == {"accepted"}
     for mart, columns in {

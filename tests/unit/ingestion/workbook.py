@@ -34,9 +34,14 @@ def _cell(reference: str, value: Cell) -> str:
     return f'<c r="{reference}"><v>{value}</v></c>'
 
 
+def _letters(column: int) -> str:
+    """A, B, ... Z, AA, AB, ..."""
+    return (_letters(column // 26 - 1) if column >= 26 else "") + chr(65 + column % 26)
+
+
 def _sheet(rows: Sequence[Sequence[Cell]], first_row: int) -> str:
     lines = [
-        f'<row r="{number}">{"".join(_cell(f"{chr(65 + j)}{number}", v) for j, v in enumerate(row))}</row>'
+        f'<row r="{number}">{"".join(_cell(f"{_letters(j)}{number}", v) for j, v in enumerate(row))}</row>'
         for number, row in enumerate(rows, start=first_row)
     ]
     return f'<worksheet xmlns="{MAIN}"><sheetData>{"".join(lines)}</sheetData></worksheet>'

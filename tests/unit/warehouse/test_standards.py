@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import date
+from datetime import UTC, date, datetime
 
 import polars as pl
 
 from warehouse.dictionary import load_dictionary
 from warehouse.policy import load_policy
 from warehouse.standards.cdisc import domain_rows, load_layout
+from warehouse.standards.data_package import as_csv
 from warehouse.standards.redcap_dictionary import HEADER, redcap_dictionary
 
 
@@ -78,6 +79,13 @@ def test_pegs_are_told_by_hand_and_left_out_where_no_hand_is_dominant() -> None:
     }
     assert told == {("a", "right"): "18", ("a", "left"): "21", ("b", "left"): "19", ("b", "right"): "22.5"}
     assert set(rows["FTDTC"]) == {"1767312000000"}
+
+
+def test_times_say_utc_only_where_their_zone_is_known() -> None:
+    when = datetime(2026, 6, 20, 10, 30)
+    frame = pl.DataFrame({"scanned": [when], "judged": [when.replace(tzinfo=UTC)], "is_good": [True], "edss": [None]})
+    frame = frame.with_columns(pl.col("judged").dt.convert_time_zone("Europe/Rome"))
+    assert as_csv(frame) == "scanned,judged,is_good,edss\n2026-06-20T10:30:00,2026-06-20T10:30:00Z,true,\n"
 
 
 def test_laboratory_values_are_in_the_units_there() -> None:
