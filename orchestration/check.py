@@ -90,7 +90,7 @@ def check_folder(folder: Path, *, profile: str = "own_names", progress: Progress
     """
     with _throwaway(profile) as (home, network):
         key, names = _received(home, network, folder, progress)
-        findings = variables.validate_site(home, SITE, [key])
+        findings, _ = variables.validate_site(home, SITE, [key])
         images.measure_site(home, network, SITE, [key], progress=progress)
         findings += images.judge_site(home, network, SITE, [key], now=datetime.now(UTC))
         files = lake.read_table(home, "raw_lake__file", SITE)

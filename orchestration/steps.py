@@ -19,6 +19,7 @@ from ingestion.receive import receive
 from orchestration.news import note_done
 from qa import findings as finding_store
 from qa import images, variables
+from qa.data_docs import build_data_docs
 from qa.model import Finding
 from qa.reports import is_told, render_report, write_mail
 from warehouse import acceptance, lake, releases, retention
@@ -159,11 +160,11 @@ def check_variables(home: Home, site_code: str) -> list[Finding]:
     Great Expectations' pages about the site are made as well, at `lake/docs/<site>/`.
     """
     keys = readable_deliveries(home, site_code)
-    found = variables.validate_site(home, site_code, keys)
+    found, judged = variables.validate_site(home, site_code, keys)
     # A rule that could not be evaluated says nothing about its earlier findings: they stay as they are.
     scope = variables.decided_rules(home, site_code)
     finding_store.upsert(home, site_code, found, now=utc_now(), scope=scope)
-    variables.build_data_docs(home, site_code, keys)
+    build_data_docs(home, site_code, judged)
     return found
 
 

@@ -2,20 +2,19 @@
 
 Here: what each kind of rule means on a frame, and the expectation that judges it. Where Great Expectations has no
 built-in, a helper column holds the answer per row (true, false, or null where the rule does not apply) and the
-expectation wants it true, so that row keys come back in one way. Not here: running them (`qa.variables`).
+expectation wants it true, so that rows come back in one way. Not here: rules that are SQL (`qa.across`), running the
+suites (`qa.variables`).
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse.dictionary import FOLDER, Dictionary, Entity, Rule, load_dictionary
+from warehouse.dictionary import Dictionary, Entity, Rule, load_dictionary
 from warehouse.errors import DictionaryError
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def is_built_in(rule: Rule) -> bool:
         return False
     if rule.kind == "range":
         return rule.step is None and not rule.excluded
-    return rule.kind in ("not_null", "ordered")
+    return rule.kind == "not_null"
 
 
 def build_suite(entity: Entity) -> ExpectationSuite:
@@ -94,9 +93,6 @@ def suite_sizes(dictionary: Dictionary | None = None) -> dict[str, int]:
 
 
 def _expectation(rule: Rule) -> Expectation:
-    from great_expectations.expectations.core.expect_column_pair_values_a_to_be_greater_than_b import (
-        ExpectColumnPairValuesAToBeGreaterThanB,
-    )
     from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
     from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
     from great_expectations.expectations.core.expect_column_values_to_not_be_null import ExpectColumnValuesToNotBeNull
@@ -104,85 +100,53 @@ def _expectation(rule: Rule) -> Expectation:
     said: dict[str, Any] = {
         "meta": {"rule": rule.id},
         "description": f"{rule.id}: {rule.text}" if rule.kind == "range" else f"{rule.id}: no row where {rule.text}",
-        "notes": f"Severity {rule.severity}. Source: {rule.source}",
+        "notes": f"Level {rule.level}, severity {rule.severity}. Source: {rule.source}",
     }
     if not is_built_in(rule):
         return ExpectColumnValuesToBeInSet(column=helper_column(rule), value_set=[True], **said)
     if rule.kind == "not_null":
         return ExpectColumnValuesToNotBeNull(column=str(rule.column), **said)
-    if rule.kind == "range":
-        return ExpectColumnValuesToBeBetween(
-            column=str(rule.column), min_value=rule.minimum, max_value=rule.maximum, **said
-        )
-    return ExpectColumnPairValuesAToBeGreaterThanB(
-        column_A=str(rule.other),
-        column_B=str(rule.column),
-        or_equal=not rule.strict,
-        ignore_row_if="either_value_is_missing",
-        **said,
+    return ExpectColumnValuesToBeBetween(
+        column=str(rule.column), min_value=rule.minimum, max_value=rule.maximum, **said
     )
-
-
-def columns_of(rule: Rule) -> list[str]:
-    """Columns of the rule's own table that it looks at."""
-    return [c for c in dict.fromkeys([rule.column, rule.other, *rule.columns, *rule.unless]) if c]
-
-
-def joined(entity: Entity, frames: Frames) -> pl.DataFrame:
-    """The table with the facts of other tables that its rules need, by subject; a subject's last row tells the fact.
-
-    A join whose other table was not given adds no column, so that the rules over it come out undetermined.
-    """
-    frame = frames[entity.name]
-    for join in entity.joins:
-        other = frames.get(join.entity)
-        if other is None or not {"subject_key", join.column} <= set(other.columns):
-            continue
-        fact = other.select("subject_key", pl.col(join.column).alias(join.as_))
-        fact = fact.filter(pl.col("subject_key").is_not_null()).unique("subject_key", keep="last", maintain_order=True)
-        frame = frame.join(fact, on="subject_key", how="left", maintain_order="left")
-    return frame
 
 
 class Undetermined(Exception):
     """A rule cannot be judged; the text says why and names no row."""
 
 
-def holds(rule: Rule, frame: pl.DataFrame, frames: Frames, references: Path = FOLDER / "reference") -> pl.Series:
-    """The rule's answer per row of a joined frame: true, false, or null where it does not apply.
+def holds(rule: Rule, frames: Frames, today: date) -> pl.Expr:
+    """The rule's answer per row of its table: true, false, or null where it does not apply. Not for rules of SQL.
 
     Raises
     ------
     Undetermined
         The rule needs a table that was not given.
     """
-    answer = frame.select(_answer(rule, frame, frames, references).alias("holds"))["holds"]
+    answer = _answer(rule, frames, today)
     for column, values in rule.unless.items():
-        excused = frame[column].is_in(values).fill_null(False)
-        answer = pl.select(pl.when(excused).then(None).otherwise(answer))[:, 0]
+        answer = pl.when(pl.col(column).is_in(values).fill_null(False)).then(None).otherwise(answer)
     return answer.alias(helper_column(rule))
 
 
-def _answer(rule: Rule, frame: pl.DataFrame, frames: Frames, references: Path) -> pl.Expr:
+def _answer(rule: Rule, frames: Frames, today: date) -> pl.Expr:
     column, other = pl.col(str(rule.column)), pl.col(str(rule.other))
     match rule.kind:
         case "not_null":
             return column.is_not_null()
         case "range":
             return _in_range(rule, column)
+        case "not_future":
+            return pl.max_horizontal(rule.columns) <= today
         case "ordered":
-            return column < other if rule.strict else column <= other
+            return _in_order(column, other, rule.strict)
         case "together":
             return column.is_null() == other.is_null()
         case "unique":
-            return _is_first(rule, frame)
-        case "minimum_gap":
-            return _is_apart(rule, frame)
+            return _is_first(rule.columns)
         case "exists":
-            return column.is_in(_subjects(rule, frames).implode())
-        case "in_reference":
-            earliest = _reference(rule, references)
-            return column >= other.replace_strict(earliest, default=None, return_dtype=pl.Date)
+            return column.is_in(_subjects(str(rule.reference), frames).implode())
+    raise ValueError(f"{rule.id} is SQL and is judged in qa.across")
 
 
 def _in_range(rule: Rule, column: pl.Expr) -> pl.Expr:
@@ -199,35 +163,28 @@ def _in_range(rule: Rule, column: pl.Expr) -> pl.Expr:
     return answer
 
 
-def _is_first(rule: Rule, frame: pl.DataFrame) -> pl.Expr:
+def _in_order(first: pl.Expr, second: pl.Expr, is_strict: bool) -> pl.Expr:
+    """`first` <= `second`, at the precision of the less precise: readers make a year its first of January, a month its
+    first day. Within one such year or month the order is not known, so it is no fault."""
+    year_only = _is_new_year(first) | _is_new_year(second)
+    month_only = (first.dt.day() == 1) | (second.dt.day() == 1)
+    by_year = first.dt.year() <= second.dt.year()
+    by_month = first.dt.truncate("1mo") <= second.dt.truncate("1mo")
+    by_day = first < second if is_strict else first <= second
+    return pl.when(year_only).then(by_year).when(month_only).then(by_month).otherwise(by_day)
+
+
+def _is_new_year(day: pl.Expr) -> pl.Expr:
+    return (day.dt.month() == 1) & (day.dt.day() == 1)
+
+
+def _is_first(columns: list[str]) -> pl.Expr:
     """The first row of a key within its delivery stays; those after it break the rule. A key with a gap is no key."""
-    key = [*(["delivery_key"] if "delivery_key" in frame.columns else []), *rule.columns]
-    is_whole = pl.all_horizontal(pl.col(name).is_not_null() for name in rule.columns)
-    order = [name for name in ("file_number", "source_row") if name in frame.columns]
-    rank = pl.int_range(pl.len()).over(key, order_by=order) if order else pl.int_range(pl.len()).over(key)
-    return pl.when(is_whole).then(rank == 0).otherwise(None)
+    is_whole = pl.all_horizontal(pl.col(name).is_not_null() for name in columns)
+    return pl.when(is_whole).then(pl.struct("delivery_key", *columns).is_first_distinct())
 
 
-def _is_apart(rule: Rule, frame: pl.DataFrame) -> pl.Expr:
-    """Days to the subject's last earlier date. An equal date is the same event sent again, which `unique` judges."""
-    name = str(rule.column)
-    dates = frame.select("subject_key", name).drop_nulls().unique().sort("subject_key", name)
-    dates = dates.with_columns((pl.col(name) - pl.col(name).shift(1).over("subject_key")).dt.total_days().alias("gap"))
-    gap = frame.join(dates, on=["subject_key", name], how="left", maintain_order="left")["gap"]
-    return pl.when(pl.col(name).is_null()).then(None).otherwise(pl.lit(gap).fill_null(rule.value) >= rule.value)
-
-
-def _subjects(rule: Rule, frames: Frames) -> pl.Series:
-    table = frames.get(str(rule.reference))
-    if table is None:
-        raise Undetermined(f"no {rule.reference} table was given to compare with")
-    return table["subject_key"].drop_nulls().unique()
-
-
-def _reference(rule: Rule, folder: Path) -> dict[str, date]:
-    """`<reference>.csv` beside the dictionary: columns `code` and `date` (ISO, empty where there is none)."""
-    path = folder / f"{rule.reference}.csv"
-    if not path.is_file():
-        raise Undetermined(f"the dictionary has no reference table {rule.reference!r}")
-    with path.open(encoding="utf-8", newline="") as handle:
-        return {row["code"]: date.fromisoformat(row["date"]) for row in csv.DictReader(handle) if row["date"]}
+def _subjects(table: str, frames: Frames) -> pl.Series:
+    if table not in frames:
+        raise Undetermined(f"no {table} table was given to compare with")
+    return frames[table]["subject_key"].drop_nulls().unique()

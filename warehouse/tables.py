@@ -228,13 +228,16 @@ FINDING = LakeTable(
 
 RULE_RESULT = LakeTable(
     "raw_qa__rule_result",
-    "One row per rule and site: how many rows were looked at, how many break it, or why that is not known.",
+    "One row per rule, site and delivery: of the rows that no later delivery replaces, how many were looked at and how "
+    "many break it, or why that is not known.",
     "site",
-    ("rule_id", "entity"),
-    {
-        "site_code": pl.String,
+    ("rule_id", "delivery_key"),
+    PROVENANCE  # delivery_key is empty where a rule looked at no delivery
+    | {
         "rule_id": pl.String,
         "entity": pl.String,
+        "level": pl.String,  # field | row | table | cross_table | longitudinal
+        "quality_class": pl.String,
         "severity": pl.String,
         "status": pl.String,  # pass | fail | undetermined
         "reason": pl.String,

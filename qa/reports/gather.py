@@ -17,6 +17,7 @@ import yaml
 from qa.findings import ACTIVE
 from qa.reports.facts import Count, DeliveryLine, Facts, FlaggedScan, Panel, Refusal, Task, TrendPoint
 from qa.reports.texts import Texts
+from qa.variables import by_rule
 from warehouse import lake
 from warehouse.dictionary import load_dictionary
 from warehouse.home import Home, Network
@@ -76,7 +77,7 @@ class Gatherer:
         lines = [self._delivery(row) for row in self.deliveries]
         flagged, waiting = self._flagged()
         limit = int(self.declared["pictures_maximum"])
-        results = lake.read_table(self.home, "raw_qa__rule_result", self.site).to_dicts()
+        results = by_rule(lake.read_table(self.home, "raw_qa__rule_result", self.site)).to_dicts()
         panels = self._panels()
         tasks = self._tasks(refusals)
         dates = [row["received_datetime"] for row in self.deliveries if row["received_datetime"]]

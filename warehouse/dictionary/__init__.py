@@ -15,9 +15,13 @@ import polars as pl
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from warehouse.dictionary.rules import Rule, made_rules, range_text
 from warehouse.errors import DictionaryError
 
+__all__ = ["FOLDER", "TIERS", "Dictionary", "Entity", "Rule", "Variable", "load_dictionary", "range_text"]
+
 FOLDER = Path(__file__).parent
+OUTCOME_RULES = "reference/outcome_rules.yaml"
 
 PolarsType = pl.DataType | type[pl.DataType]
 TYPES: dict[str, PolarsType] = {
@@ -41,8 +45,6 @@ MsdaCategory = Literal[
 ]
 """Categories of the MSDA Core Dataset that its public abstract names (doi:10.1177/13524585231216004). Its list of items
 could not be read, so variables are placed in categories and not equated with items."""
-QualityClass = Literal["representativeness", "consistency", "accuracy", "completeness"]
-"""The four classes of data quality indicators that CLARION uses (doi:10.2147/CLEP.S480525)."""
 
 
 class Variable(BaseModel):
@@ -111,55 +113,6 @@ class Variable(BaseModel):
         return any(v is not None for v in (self.minimum, self.maximum, self.step)) or bool(self.excluded)
 
 
-class Rule(BaseModel):
-    """A rule over the variables of one row, other tables' facts about the same subject joined in.
-
-    `kind` says how it is judged; `qa.variables` turns each kind into one Great Expectations expectation:
-
-    - `range`, `not_null`: on `column` (made from the variable's own declaration where `Variable.rule` names one)
-    - `ordered`: `column` <= `other` (strictly with `strict`), nulls pass
-    - `together`: `column` and `other` are both given or both absent
-    - `unique`: `columns` are a key of the delivery
-    - `minimum_gap`: dates of one subject in `column` lie at least `value` days apart
-    - `in_reference`: `column` is not before the date that reference table `reference` holds for the key in `other`
-    - `exists`: the row's subject is in the table that `reference` names
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: str
-    kind: Literal["range", "not_null", "ordered", "together", "unique", "minimum_gap", "in_reference", "exists"]
-    severity: Literal["error", "warning"]
-    quality_class: QualityClass
-    text: str
-    """What is wrong, as the site reads it."""
-    action: str
-    """What the site can do about it."""
-    source: str
-    column: str | None = None
-    other: str | None = None
-    columns: list[str] = []
-    strict: bool = False
-    value: float | None = None
-    reference: str | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    excluded: list[float] = []
-    unless: dict[str, list[str]] = {}
-    """Column -> values for which the rule does not apply."""
-
-
-class Join(BaseModel):
-    """A column of another entity that this entity's rules need, joined by subject."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    entity: str
-    column: str
-    as_: str = Field(alias="as")
-
-
 class Entity(BaseModel):
     """A registry table: one row per what `description` says."""
 
@@ -174,7 +127,6 @@ class Entity(BaseModel):
     one the table is written by hand."""
     number: str | None = None
     """Column of the fact table that counts a subject's events in that order; `<name>_number` when it is not said."""
-    joins: list[Join] = []
     variables: list[Variable]
     rules: list[Rule] = []
 
@@ -195,42 +147,8 @@ class Entity(BaseModel):
 
     @property
     def all_rules(self) -> list[Rule]:
-        """Declared rules and those that variables make by being required or having a range."""
-        made = []
-        for v in self.variables:
-            if v.is_identifier:
-                continue
-            if v.required:
-                made.append(
-                    Rule(
-                        id=f"REQ_{self.name}_{v.name}",
-                        kind="not_null",
-                        severity="error",
-                        quality_class="completeness",
-                        text=f"{v.name} is missing",
-                        action=f"Fill in {v.name} and send the row again.",
-                        source=v.source,
-                        column=v.name,
-                    )
-                )
-            if v.rule:
-                made.append(
-                    Rule(
-                        id=v.rule,
-                        kind="range",
-                        severity=v.severity,
-                        quality_class="accuracy",
-                        text=f"{v.name} must be {range_text(v)}",
-                        action=f"Check {v.name} against the clinical record and send the row again.",
-                        source=v.source,
-                        column=v.name,
-                        minimum=v.minimum,
-                        maximum=v.maximum,
-                        step=v.step,
-                        excluded=v.excluded,
-                    )
-                )
-        return made + self.rules
+        """Rules that follow from the declaration, and those that are written down."""
+        return made_rules(self) + self.rules
 
 
 class Dictionary(BaseModel):
@@ -238,6 +156,8 @@ class Dictionary(BaseModel):
 
     version: str
     entities: dict[str, Entity]
+    outcome_rules: dict[str, str] = {}
+    """Numbers of the network's rule catalogue that judge no row -> where they are used instead."""
 
     @property
     def rules(self) -> list[tuple[str, Rule]]:
@@ -255,23 +175,6 @@ def dmts() -> pl.DataFrame:
     """
     raw = pl.read_csv(FOLDER / "reference" / "dmt.csv", schema_overrides={"date": pl.Date})
     return raw.rename({"date": "first_approval_date", "verified": "is_verified"})
-
-
-def range_text(v: Variable | Rule) -> str:
-    """A range in words: `from 0 to 10 in steps of 0.5, never 0.5`."""
-    words = []
-    if v.minimum is not None and v.maximum is not None:
-        words.append(f"from {v.minimum:g} to {v.maximum:g}")
-    elif v.minimum is not None:
-        words.append(f"at least {v.minimum:g}")
-    elif v.maximum is not None:
-        words.append(f"at most {v.maximum:g}")
-    if v.step is not None:
-        words.append(f"in steps of {v.step:g}")
-    text = " ".join(words)
-    if v.excluded:
-        text += ", never " + " or ".join(f"{x:g}" for x in v.excluded)
-    return text
 
 
 @lru_cache(maxsize=4)
@@ -295,7 +198,8 @@ def load_dictionary(folder: Path = FOLDER) -> Dictionary:
             field = ".".join(str(part) for part in first["loc"])
             raise DictionaryError(f"{path.name}: {field}: {first['msg']}") from error
         entities[entity.name] = entity
-    dictionary = Dictionary(version=version, entities=entities)
+    outcomes = yaml.safe_load((folder / OUTCOME_RULES).read_text(encoding="utf-8"))
+    dictionary = Dictionary(version=version, entities=entities, outcome_rules=outcomes)
     _check(dictionary)
     return dictionary
 
@@ -308,12 +212,11 @@ def _check(dictionary: Dictionary) -> None:
             raise DictionaryError(f"Two rules are called {rule.id}")
         seen.add(rule.id)
         entity = dictionary.entities[name]
-        columns = {v.name for v in entity.stored_variables} | {j.as_ for j in entity.joins} | {"subject_key"}
-        used = {rule.column, rule.other, *rule.columns, *rule.unless} - {None}
-        if missing := used - columns:
-            raise DictionaryError(
-                f"Rule {rule.id} names columns that {name} does not have: {sorted(map(str, missing))}"
-            )
+        columns = {v.name for v in entity.stored_variables} | {"subject_key"}
+        if missing := set(rule.names(entity)) - columns:
+            raise DictionaryError(f"Rule {rule.id} names columns that {name} does not have: {sorted(missing)}")
+        if strange := {*rule.tables, *([rule.reference] if rule.reference else [])} - set(dictionary.entities):
+            raise DictionaryError(f"Rule {rule.id} names tables that do not exist: {sorted(strange)}")
 
 
 def _check_names(dictionary: Dictionary) -> None:

@@ -10,6 +10,7 @@ import dagster as dg
 
 from orchestration import steps
 from orchestration.defs.resources import Workplace
+from qa.data_docs import docs_page
 
 SITES = dg.DynamicPartitionsDefinition(name="sites")
 GROUP = "site"
@@ -41,6 +42,7 @@ def registry_findings(context: dg.AssetExecutionContext, workplace: Workplace) -
         metadata={
             "findings": len(found),
             "findings_by_rule": dict(Counter(finding.rule_id for finding in found)),
+            "data_docs": dg.MetadataValue.path(docs_page(workplace.home, context.partition_key)),
             "tables": ["raw_qa__rule_result", "raw_qa__refused_row", "raw_qa__finding"],
         }
     )

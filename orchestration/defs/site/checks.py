@@ -1,4 +1,4 @@
-"""Checks per site partition: one per registry entity, one per image rule, one per delivery rule.
+"""Checks per site partition: one per registry table, rule across tables or in time, image rule and delivery rule.
 
 Here: how results already in the lake show as Dagster checks. Not here: judging; a check reads what a step wrote, never
 blocks, and names rows and series by key only. What cannot be determined is no pass: it fails as a warning and says so.
@@ -12,12 +12,17 @@ import polars as pl
 from orchestration import steps
 from orchestration.defs.resources import Workplace
 from orchestration.defs.site.assets import SITES, image_verdicts, received_delivery, registry_findings
+from qa.variables import by_rule
 from warehouse import lake
 from warehouse.dictionary import load_dictionary
 from warehouse.home import Home
 
 SAMPLE = 20
 """Failing keys shown in a check's metadata; the findings table holds them all."""
+ACROSS = {
+    rule.id: (entity, rule) for entity, rule in load_dictionary().rules if rule.level in ("cross_table", "longitudinal")
+}
+"""Rules that see more than one table or one row of time, with the table that they judge."""
 LIVE_STATES = ["open", "notified", "acknowledged"]
 
 
@@ -27,16 +32,21 @@ def registry_check_name(entity: str) -> str:
 
 
 def _registry_specs() -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(
-            registry_check_name(entity.name),
-            asset=registry_findings.key,
-            description=f"Every row of {entity.name} keeps the {len(entity.all_rules)} rules of the dictionary.",
-            partitions_def=SITES,
-            metadata={"rules": [rule.id for rule in entity.all_rules]},
+    specs = []
+    for entity in load_dictionary().entities.values():
+        rules = [rule.id for rule in entity.all_rules if rule.id not in ACROSS]
+        specs.append(
+            dg.AssetCheckSpec(
+                registry_check_name(entity.name),
+                asset=registry_findings.key,
+                description=f"Every row of {entity.name} keeps the {len(rules)} rules about that table alone.",
+                partitions_def=SITES,
+                metadata={"rules": rules},
+            )
         )
-        for entity in load_dictionary().entities.values()
-    ]
+    return specs + _rule_specs(
+        {rule_id: f"No row where {rule.text}." for rule_id, (_, rule) in ACROSS.items()}, registry_findings
+    )
 
 
 def _rule_specs(rules: dict[str, str], asset: dg.AssetsDefinition) -> list[dg.AssetCheckSpec]:
@@ -48,14 +58,17 @@ def _rule_specs(rules: dict[str, str], asset: dg.AssetsDefinition) -> list[dg.As
 
 @dg.multi_asset_check(specs=_registry_specs(), name="registry_checks")
 def registry_checks(context: dg.AssetCheckExecutionContext, workplace: Workplace) -> Iterator[dg.AssetCheckResult]:
-    """Rule results of the site, one check per registry table."""
-    results = lake.read_table(workplace.home, "raw_qa__rule_result", context.partition_key)
+    """Rule results of the site: one check per registry table, and one per rule across tables or time."""
+    results = by_rule(lake.read_table(workplace.home, "raw_qa__rule_result", context.partition_key))
+    of_one_table = results.filter(~pl.col("rule_id").is_in(list(ACROSS)))
     for entity in load_dictionary().entities:
-        yield entity_result(entity, results.filter(pl.col("entity") == entity))
+        yield registry_result(registry_check_name(entity), of_one_table.filter(pl.col("entity") == entity))
+    for rule_id in ACROSS:
+        yield registry_result(rule_id, results.filter(pl.col("rule_id") == rule_id))
 
 
-def entity_result(entity: str, results: pl.DataFrame) -> dg.AssetCheckResult:
-    """One entity's rule results as a check.
+def registry_result(check_name: str, results: pl.DataFrame) -> dg.AssetCheckResult:
+    """The results of some rules, one row per rule, as a check.
 
     A broken rule of severity error makes the check an error; warnings and rules that could not be evaluated make it a
     warning.
@@ -65,12 +78,13 @@ def entity_result(entity: str, results: pl.DataFrame) -> dg.AssetCheckResult:
     is_error = not broken.filter(pl.col("severity") == "error").is_empty()
     samples = sorted({key for keys in broken["sample_row_keys"].drop_nulls() for key in keys})
     return dg.AssetCheckResult(
-        check_name=registry_check_name(entity),
+        check_name=check_name,
         asset_key=registry_findings.key,
         passed=broken.is_empty() and unknown.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
         metadata={
             "rules_checked": results.height,
+            "rows_looked_at": int(results["denominator_count"].max() or 0),  # type: ignore[arg-type]
             "rules_broken": dict(zip(broken["rule_id"].to_list(), broken["violated_count"].to_list(), strict=True)),
             "rules_undetermined": unknown["rule_id"].to_list(),
             "sample_row_keys": samples[:SAMPLE],

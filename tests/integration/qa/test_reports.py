@@ -16,10 +16,12 @@ import polars as pl
 import pytest
 
 from qa import findings, variables
+from qa.data_docs import build_data_docs
 from qa.reports import is_told, render_report, write_mail
 from qa.reports.assemble import site_facts
 from tests.integration.qa.network import SITES, keys, write_network
 from warehouse import lake
+from warehouse.dictionary import load_dictionary
 from warehouse.errors import HomeError, ReleaseError
 from warehouse.home import Home, Network
 
@@ -31,7 +33,7 @@ SITE = "BASEL"
 def build(root: Path, sites: tuple[str, ...] = SITES) -> tuple[Home, Network]:
     home = Home(root)
     network = write_network(home, sites)
-    found = variables.validate_site(home, SITE, [keys(SITE, n)["delivery"] for n in (1, 2)])
+    found, _ = variables.validate_site(home, SITE, [keys(SITE, n)["delivery"] for n in (1, 2)])
     findings.upsert(home, SITE, found, now=NOW, scope=variables.decided_rules(home, SITE))
     return home, network
 
@@ -60,9 +62,9 @@ def test_what_was_sent_is_what_was_taken_in_and_what_was_refused(made: tuple[Hom
     home, network, _ = made
     facts = site_facts(home, network, SITE)
     first, second = reversed(facts.deliveries)
-    assert (first.files.sent, first.files.refused, first.rows.sent, first.rows.refused) == (122, 1, 24, 0)
+    assert (first.files.sent, first.files.refused, first.rows.sent, first.rows.refused) == (122, 1, 54, 0)
     # One file that is no image, and twenty of a series that is no head; four unreadable rows and two that break R01.
-    assert (second.files.sent, second.files.refused, second.rows.sent, second.rows.refused) == (122, 21, 28, 6)
+    assert (second.files.sent, second.files.refused, second.rows.sent, second.rows.refused) == (122, 21, 58, 6)
     assert (second.scans.sent, second.scans.refused) == (6, 1)
     with (home.reports / SITE / VERSION / "refused.csv").open(encoding="utf-8-sig", newline="") as handle:
         lines = list(csv.DictReader(handle))
@@ -221,13 +223,13 @@ def test_data_docs_hold_counts_but_no_key_and_nothing_from_outside(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     home, _ = build(tmp_path, SITES[:1])
     delivered = [keys(SITE, n)["delivery"] for n in (1, 2)]
-    variables.build_data_docs(home, SITE, delivered)
-    index = variables.build_data_docs(home, SITE, delivered)
+    for _ in range(2):
+        index = build_data_docs(home, SITE, variables.validate_site(home, SITE, delivered)[1])
     assert index == home.lake / "docs" / SITE / "index.html"
     frame = lake.read_table(home, "raw_registry__visit", SITE)
     secrets = set(frame["row_key"]) | set(frame["subject_key"])
     pages = list(index.parent.glob("*.html"))
-    assert len(pages) == 7
+    assert len(pages) == 1 + len(load_dictionary().entities)
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not [secret for secret in secrets if secret in text]
@@ -259,7 +261,8 @@ def test_data_docs_show_a_rule_that_is_not_known_as_such(tmp_path: Path, monkeyp
         return frame.drop("edss") if table == "raw_registry__visit" else frame
 
     monkeypatch.setattr(lake, "read_table", without_edss)
-    index = variables.build_data_docs(home, SITE, [keys(SITE, 1)["delivery"]])
+    judged = variables.validate_site(home, SITE, [keys(SITE, 1)["delivery"]])[1]
+    index = build_data_docs(home, SITE, judged)
     page = (index.parent / "visit.html").read_text(encoding="utf-8")
     assert "undetermined: column edss is absent" in page
     assert "fa-exclamation-triangle" in page

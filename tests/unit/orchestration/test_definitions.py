@@ -10,7 +10,8 @@ import pytest
 from orchestration import steps
 from orchestration.build import build_defs
 from orchestration.defs.release.assets import InstalledDbt
-from orchestration.defs.site.checks import entity_result, registry_check_name, rule_result
+from orchestration.defs.site.checks import ACROSS, registry_check_name, registry_result, rule_result
+from qa.variables import by_rule
 from warehouse.dbt import PROJECT
 from warehouse.dictionary import load_dictionary
 from warehouse.home import Home
@@ -34,7 +35,7 @@ def test_site_job_holds_every_check_and_sensors_start_by_themselves(tmp_path: Pa
     job = repository.get_job("site")
     checks = {key.name for key in job.asset_layer.asset_graph.asset_check_keys}
     expected = {registry_check_name(name) for name in load_dictionary().entities}
-    expected |= set(steps.IMAGE_RULES) | set(steps.DELIVERY_RULES)
+    expected |= set(ACROSS) | set(steps.IMAGE_RULES) | set(steps.DELIVERY_RULES)
     assert expected <= checks
     assert {s.name for s in repository.sensor_defs if s.default_status.value == "RUNNING"} == {"landing", "after_sites"}
 
@@ -43,8 +44,9 @@ def _results(*rows: tuple[str, str, str, int | None, list[str]]) -> pl.DataFrame
     return pl.DataFrame(
         [
             {
-                "site_code": "AAA1", "rule_id": rule, "entity": "visit", "severity": severity, "status": status,
-                "reason": None, "denominator_count": 9, "violated_count": violated, "sample_row_keys": keys,
+                "site_code": "AAA1", "delivery_key": "dlv_1", "rule_id": rule, "entity": "visit", "level": "field",
+                "quality_class": "accuracy", "severity": severity, "status": status, "reason": None,
+                "denominator_count": 9, "violated_count": violated, "sample_row_keys": keys,
             }
             for rule, severity, status, violated, keys in rows
         ],
@@ -61,8 +63,10 @@ def _results(*rows: tuple[str, str, str, int | None, list[str]]) -> pl.DataFrame
         ([("R01", "error", "undetermined", None, [])], False, "WARN"),
     ],
 )
-def test_entity_result(rows: list[tuple[str, str, str, int | None, list[str]]], passed: bool, severity: str) -> None:
-    result = entity_result("visit", _results(*rows))
+def test_a_check_of_registry_rules(
+    rows: list[tuple[str, str, str, int | None, list[str]]], passed: bool, severity: str
+) -> None:
+    result = registry_result("rules_visit", by_rule(_results(*rows)))
     assert (result.passed, result.severity.value) == (passed, severity)
     keys = sorted(key for row in rows for key in row[4])
     assert result.metadata["sample_row_keys"].value == keys
