@@ -3,7 +3,7 @@
     python -m tests.bench.artefacts score FOLDER OUT.csv [NAME ...]
     python -m tests.bench.artefacts judge OUT.csv ... [--write]
 
-FOLDER holds NIfTI heads `<person>_<contrast>[_3D].nii.gz`. `score` writes one row for each head, artefact and severity;
+FOLDER holds NIfTI heads `<person>_<contrast>[_3D].nii.gz`, scans and not averages. `score` writes one row for each head, artefact and severity;
 `judge` fits one logistic model an artefact, leaving out all scans of one person at a time, and prints AUC, rank
 correlation and the confusion matrix; `--write` puts the models of all heads into `qa/imaging/artefacts.yaml`.
 
@@ -34,7 +34,7 @@ NULLS = 3
 MAIN = {
     "motion": "motion_smear_pct", "ghost": "ghost_pct", "wrap": "wrap_pct", "spike": "spike_ratio",
     "zipper": "zipper_pct", "low_snr": "noise_pct", "bias": "bias_cv_pct", "dropout": "dropout_pct",
-    "blur": "edge_width_mm", "cut_off": "cut_area_mm2",
+    "blur": "edge_width", "cut_off": "cut_area_mm2",
 }  # fmt: skip
 BOOTSTRAPS = 1000
 PENALTY = 0.3
