@@ -169,6 +169,7 @@ def measure_path(path: Path, *, progress: Progress = silent) -> list[dict[str, A
             {
                 "series": images.where_found(row),
                 "contrast": row["contrast"],
+                "bids_path": row["bids_path"],
                 "measures": measures.filter(pl.col("series_key") == row["series_key"])
                 .select("measure", "value", "unit", "direction", "reason_code", "reason", "method_version")
                 .to_dicts(),

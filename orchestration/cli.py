@@ -193,6 +193,9 @@ def check(
 def measure(
     path: Annotated[Path, typer.Argument(help="A DICOM folder, an archive, or a NIfTI file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    mriqc: Annotated[
+        Path | None, typer.Option(help="A folder to write the metrics to as MRIQC does: JSON files and group tables.")
+    ] = None,
 ) -> None:
     """Measure the image quality of a series. Example: ranvier measure scans/t1w --json"""
     from orchestration.check import measure_path
@@ -200,6 +203,11 @@ def measure(
 
     with bars() as progress:
         found = measure_path(path, progress=progress)
+    if mriqc is not None:
+        from qa.imaging.mriqc_format import write
+
+        for written in write(mriqc, found):
+            Console(stderr=True).print(f"Wrote {written}")
     if as_json:
         sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
         return

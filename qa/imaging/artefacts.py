@@ -6,13 +6,14 @@ Here: one score per artefact, each a pure function of image and masks. Not here:
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
-from qa.imaging.answers import answer, unknown
+from qa.imaging.air import air_problem
+from qa.imaging.answers import all_unknown, answer, unknown
 from qa.imaging.head import Surroundings
 from qa.imaging.mask import eroded
-from qa.imaging.snr_cnr import air_problem
 from qa.imaging.types import Image, Mask, Volume
-from qa.model import Measure
+from qa.model import Measure, Reason
 
 MAD_TO_SIGMA = 1.4826
 RAYLEIGH_MEDIAN = 1.1774
@@ -95,17 +96,17 @@ def ghost_measure(
     around: Surroundings,
     axes: tuple[int, ...],
     mask_sha256: str,
-) -> tuple[Measure, str | None]:
+) -> tuple[list[Measure], str | None]:
     """Excess signal where the head would appear when shifted by half the field of view along an axis; the worst axis.
 
     GSR (Giannelli 2010), here for every encoded axis because the phase axis is often not in the header, against air in
-    the same axial planes.
+    the same axial planes. Beside it how much that signal looks like the head: a ghost does, smear by motion does not.
     """
     level = float(np.median(volume.data[brain])) if brain.any() else 0.0
     core = eroded(brain, 2)
     gap = ~eroded(np.pad(~around.head, 3, constant_values=True), 3)[3:-3, 3:-3, 3:-3]
     usable = _field_of_view(volume) & ~gap
-    worst, name = float("nan"), None
+    worst, name, likeness = float("nan"), None, 0.0
     for axis in axes:
         shift = volume.data.shape[axis] // 2
         ghost = np.roll(core, shift, axis) & usable
@@ -114,11 +115,24 @@ def ghost_measure(
             continue
         value = 100 * float(volume.data[ghost].mean() - volume.data[still].mean()) / level
         if not value <= worst:
-            worst, name = value, AXES[axis]
+            worst, name, likeness = value, AXES[axis], _likeness(volume.data, ghost, shift, axis)
     if name is None:
-        text = "The head fills the field of view: there is no room where a ghost would show"
-        return unknown("ghost_pct", "no_room", text, mask_sha256), None
-    return answer("ghost_pct", worst, mask_sha256), name
+        reason = Reason("no_room", "The head fills the field of view: there is no room where a ghost would show")
+        return all_unknown(("ghost_pct", "ghost_likeness"), reason, mask_sha256), None
+    return [answer("ghost_pct", worst, mask_sha256), answer("ghost_likeness", likeness, mask_sha256)], name
+
+
+def _likeness(data: Image, place: Mask, shift: int, axis: int) -> float:
+    """Correlation of the local means in the ghost's place with those of the head, 0 where either is flat."""
+    where = np.argwhere(place)
+    box = tuple(
+        slice(max(0, low - 1), high + 2) for low, high in zip(where.min(axis=0), where.max(axis=0), strict=True)
+    )
+    smooth = [ndimage.uniform_filter(image[box], 3) for image in (data, np.roll(data, shift, axis))]
+    ghost, head = (image[place[box]] for image in smooth)
+    if not ghost.std() > 0 or not head.std() > 0:
+        return 0.0
+    return float(np.corrcoef(ghost, head)[0, 1])
 
 
 def motion_measures(

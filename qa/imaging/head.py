@@ -1,6 +1,6 @@
 """Where head and air are, and how the image varies over the brain.
 
-Here: head mask, air mask, the N4 field. Not here: brain (`qa.imaging.mask`) and tissue (`qa.imaging.snr_cnr`).
+Here: head mask, air mask, the N4 field. Not here: brain (`qa.imaging.mask`) and tissue (`qa.imaging.tissue`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ class Surroundings:
     """Masks around the brain.
 
     `head` is filled; `air` is outside it by a gap; `zero_share` of the outside is exactly zero (the scanner or a tool
-    blanked it); `outside_share` of the head's tissue lies outside the brain.
+    blanked it); `outside_share` of the head's tissue lies outside the brain. `distance_mm` from the head is known on
+    every `thinning`-th voxel only.
     """
 
     head: Mask
     air: Mask
     zero_share: float
     outside_share: float
+    distance_mm: Image
+    thinning: tuple[slice, ...]
 
 
 def strides(volume: Volume, target_mm: float) -> tuple[slice, ...]:
@@ -96,7 +99,8 @@ def surroundings(volume: Volume, brain: Mask) -> Surroundings:
     tissue = coarse > floor + HEAD_SHARE * (level - floor)
     beyond = tissue & head & ~ndimage.binary_dilation(brain_coarse, iterations=max(1, round(4 / float(spacing.mean()))))
     share = float(beyond.sum() / max(1, (tissue & head).sum()))
-    return Surroundings(enlarge(head, volume.data.shape, thinning), outside & ~zero, zero_share, share)
+    head = enlarge(head, volume.data.shape, thinning)
+    return Surroundings(head, outside & ~zero, zero_share, share, distance.astype(np.float32), thinning)
 
 
 def _fill_planes(mask: Mask, axis: int) -> Mask:
@@ -156,7 +160,7 @@ def bias_field(volume: Volume, brain: Mask) -> Image:
     room = [(b.start, n - b.start - size) for b, n, size in zip(box, thin_shape, log_field.shape, strict=True)]
     full = np.pad(log_field, room, mode="edge").astype(np.float32)
     for axis, (length, step) in enumerate(zip(volume.data.shape, steps, strict=True)):
-        full = _stretch(full, axis, length, step)
+        full = stretch(full, axis, length, step)
     field: Image = np.exp(full, dtype=np.float32)
     return field / np.float32(field[brain].mean())
 
@@ -175,7 +179,7 @@ def _n4(image: Image, region: Mask, spacing: list[float]) -> np.ndarray:
     return field
 
 
-def _stretch(values: np.ndarray, axis: int, length: int, step: int) -> np.ndarray:
+def stretch(values: np.ndarray, axis: int, length: int, step: int) -> np.ndarray:
     """Linear interpolation along one axis from every `step`-th voxel to every voxel."""
     if step == 1:
         return values

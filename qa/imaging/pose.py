@@ -1,32 +1,24 @@
 """How the head lies: alignment to the MNI brain, offset from the isocentre, distance to the field of view's edges.
 
-Here: geometry of the brain mask. Intensities are used for one thing only, the left-right symmetry. Not here: limits
-(`thresholds.yaml`).
+Here: geometry of the brain mask. Not here: the MNI brain and what an image looks like in it (`qa.imaging.atlas`),
+limits (`thresholds.yaml`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from qa.imaging.answers import SIDE_NAMES, answer, unknown
+from qa.imaging.atlas import GRID_MM, REACH_MM, Matrix, inner_look, mni, mni_grid, sample, signed_distance
 from qa.imaging.types import Mask, Volume
 from qa.model import Measure
-from warehouse.errors import RanvierError
 
-GRID_MM = 4.0
-EVERY = 2
-"""Of the points every second one is aligned: angles of real heads move by less than 0.1 degrees."""
-REACH_MM = 16.0
-"""Distances to the brain's surface are followed this far on either side."""
 STEPS = 40
 SMALLEST_ML = 100
 WHOLE_DICE = 0.92
@@ -39,11 +31,6 @@ PART_SCALES = (0.82, 1.05)
 """Size of heads relative to the MNI brain: a part cannot tell its own."""
 EDGE_MM = 2.0
 """Brain closer to an edge than this (or than one slice) counts as lying at it."""
-Matrix = NDArray[np.float64]
-
-
-class ReferenceMissing(RanvierError):
-    """The MNI brain that positions are told against is not installed."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +47,6 @@ class Pose:
     yaw: float
 
 
-def _reference(kind: str) -> Any:
-    """One of the MNI images that nilearn ships: `t1`, or the probability of `gm` or `wm`."""
-    spec = importlib.util.find_spec("nilearn")  # its import takes five seconds, and only a file of it is wanted
-    if spec is None or spec.origin is None:
-        raise ReferenceMissing("The package nilearn, which ships the MNI brain, is not installed")
-    path = Path(spec.origin).parent / "datasets" / "data" / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
-    if not path.exists():
-        raise ReferenceMissing("nilearn's MNI brain is missing; reinstall nilearn")
-    return nib.load(path)
-
-
 @dataclass(frozen=True)
 class Coverage:
     """Per side: brain to the edge of the non-zero field of view (mm), and brain area at that edge (mm2)."""
@@ -78,30 +54,6 @@ class Coverage:
     margin_mm: dict[str, float]
     cut_area_mm2: dict[str, float]
     frame: tuple[slice, ...]
-
-
-@lru_cache(maxsize=1)
-def _mni() -> tuple[Matrix, NDArray[np.float64], Mask, Matrix]:
-    """MNI brain: points near its surface or inside (mm), their signed distances, its mask and affine on a 4 mm grid."""
-    image = _reference("t1")
-    affine = np.asarray(image.affine, float)
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.asarray(image.dataobj) > 0, iterations=2))
-    brain = np.pad(brain, 20)
-    affine[:3, 3] -= affine[:3, :3] @ np.full(3, 20.0)
-    step = round(GRID_MM / abs(affine[0, 0]))
-    coarse = brain[::step, ::step, ::step]
-    affine = affine @ np.diag([step, step, step, 1.0])
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    distance = _signed_distance(coarse, spacing)
-    near = np.argwhere(np.abs(distance) < REACH_MM)[::EVERY]
-    return near @ affine[:3, :3].T + affine[:3, 3], distance[tuple(near.T)], coarse, affine
-
-
-def _signed_distance(mask: Mask, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    distance: NDArray[np.float64] = np.clip(inside - outside, -REACH_MM, REACH_MM)
-    return distance
 
 
 def _coarse(volume: Volume, mask: Mask, frame: tuple[slice, ...] | None) -> tuple[NDArray[np.float64], Matrix]:
@@ -130,7 +82,7 @@ def _coarse(volume: Volume, mask: Mask, frame: tuple[slice, ...] | None) -> tupl
     affine = volume.affine.copy()
     affine[:3, :3] = volume.affine[:3, :3] * steps
     affine[:3, 3] = volume.affine[:3, :3] @ origin + volume.affine[:3, 3]
-    return _signed_distance(small, np.full(3, GRID_MM)), affine
+    return signed_distance(small, np.full(3, GRID_MM)), affine
 
 
 @dataclass(frozen=True)
@@ -215,7 +167,7 @@ def align(volume: Volume, brain: Mask, coverage: Coverage | None = None) -> Pose
     """
     if brain.sum() * volume.voxel_ml < SMALLEST_ML:
         return None
-    _, _, mni_mask, mni_affine = _mni()
+    _, _, mni_mask, mni_affine = mni()
     ratio = brain.sum() * volume.voxel_ml * 1000 / (mni_mask.sum() * abs(np.linalg.det(mni_affine[:3, :3])))
     start = np.eye(3) * np.cbrt(ratio)
     centre = _centroid(brain, volume.affine)
@@ -236,7 +188,7 @@ def align(volume: Volume, brain: Mask, coverage: Coverage | None = None) -> Pose
 def _solve(
     volume: Volume, brain: Mask, frame: tuple[slice, ...] | None, linear: Matrix, centre: NDArray[np.float64]
 ) -> Pose | None:
-    points, target, mni_mask, mni_affine = _mni()
+    points, target, mni_mask, mni_affine = mni()
     distance, affine = _coarse(volume, brain, frame)
     centre_mni = _centroid(mni_mask, mni_affine)
     problem = _Problem(
@@ -250,7 +202,7 @@ def _solve(
     matrix = np.eye(4)
     matrix[:3, :3] = linear
     matrix[:3, 3] = shift - linear @ centre_mni
-    symmetry, structure = _inside(volume, matrix)
+    symmetry, structure = inner_look(volume, matrix)
     scale = float(np.cbrt(np.linalg.det(linear)))
     return Pose(matrix, _dice(volume, brain, matrix, frame), symmetry, structure, scale, *_angles(linear))
 
@@ -279,81 +231,16 @@ def _angles(linear: Matrix) -> tuple[float, float, float]:
     return float(pitch), float(roll), float(yaw)
 
 
-def _mni_grid() -> tuple[NDArray[np.float64], Mask]:
-    _, _, mask, affine = _mni()
-    index = np.argwhere(np.ones_like(mask))
-    return index @ affine[:3, :3].T + affine[:3, 3], mask
-
-
-def _sample(array: np.ndarray, volume: Volume, world: NDArray[np.float64]) -> np.ndarray:
-    back = np.linalg.inv(volume.affine)
-    grid = np.rint(world @ back[:3, :3].T + back[:3, 3]).astype(int)
-    inside = np.all((grid >= 0) & (grid < array.shape), axis=1)
-    grid = np.clip(grid, 0, np.array(array.shape) - 1)
-    return np.where(inside, array[grid[:, 0], grid[:, 1], grid[:, 2]], 0)
-
-
 def _dice(volume: Volume, brain: Mask, matrix: Matrix, frame: tuple[slice, ...] | None) -> float:
-    world, mask = _mni_grid()
+    world, mask = mni_grid()
     moved = world @ matrix[:3, :3].T + matrix[:3, 3]
-    found = _sample(brain, volume, moved).astype(bool)
+    found = sample(brain, volume, moved).astype(bool)
     expected = mask.ravel()
     if frame is not None:
         back = np.linalg.inv(volume.affine)
         seen = _within(moved @ back[:3, :3].T + back[:3, 3], frame)
         found, expected = found[seen], expected[seen]
     return float(2 * (found & expected).sum() / max(1, found.sum() + expected.sum()))
-
-
-@lru_cache(maxsize=1)
-def _tissue_maps() -> NDArray[np.float64]:
-    """Probability of grey and white matter at each voxel of the MNI brain on the 4 mm grid, in its order."""
-    world, mask = _mni_grid()
-    inside = world[mask.ravel()]
-    maps = []
-    for kind in ("gm", "wm"):
-        image = _reference(kind)
-        values = ndimage.gaussian_filter(np.asarray(image.dataobj, float), 2.0)
-        back = np.linalg.inv(np.asarray(image.affine, float))
-        maps.append(ndimage.map_coordinates(values, (inside @ back[:3, :3].T + back[:3, 3]).T, order=1))
-    return np.stack(maps, axis=1)
-
-
-def _inside(volume: Volume, matrix: Matrix) -> tuple[float, float]:
-    """What the intensities inside the aligned brain say: left-right symmetry, and the share that anatomy explains.
-
-    Symmetry is the correlation with the image mirrored at MNI's middle plane. Structure is the partial R2 of MNI's grey
-    and white matter on the intensities beyond a quadratic field, whatever the sign: contrast does not matter, a uniform
-    or randomly textured body has next to none.
-    """
-    world, mask = _mni_grid()
-    inside = world[mask.ravel()]
-    blurred = ndimage.uniform_filter(volume.data, [max(1, round(GRID_MM / s)) for s in volume.spacing])
-    one, other = (_sample(blurred, volume, w @ matrix[:3, :3].T + matrix[:3, 3]) for w in (inside, inside * [-1, 1, 1]))
-    seen = (one > 0) & (other > 0)
-    if seen.sum() < 500 or one[seen].std() < 1e-9 or other[seen].std() < 1e-9:
-        return 0.0, 0.0
-    symmetry = float(np.corrcoef(one[seen], other[seen])[0, 1])
-    values = np.clip(one[seen], *np.percentile(one[seen], [1, 99]))
-    x = inside[seen] / 100
-    field = np.column_stack(
-        [
-            np.ones(len(x)),
-            x,
-            x**2,
-            x[:, :1] * x[:, 1:2],
-            x[:, 1:2] * x[:, 2:],
-            x[:, :1] * x[:, 2:],
-        ]
-    )
-    rest = _residual(field, values)
-    full = _residual(np.column_stack([field, _tissue_maps()[seen]]), values)
-    return symmetry, float(1 - full / max(rest, 1e-12))
-
-
-def _residual(basis: NDArray[np.float64], values: np.ndarray) -> float:
-    solution, *_ = np.linalg.lstsq(basis, values, rcond=None)
-    return float(((values - basis @ solution) ** 2).sum())
 
 
 def coverage(volume: Volume, brain: Mask) -> Coverage:
