@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
 
 from qa.imaging.exclusion import Model, load_model
 from tests.bench.exclusion import fitting
@@ -32,7 +32,9 @@ def by_site(model: Model, table: Table) -> np.ndarray:
 
 def auc_on(table: Table, score: np.ndarray, chosen: np.ndarray | None = None) -> float:
     chosen = np.arange(len(score)) if chosen is None else chosen
-    return float(roc_auc_score(table.is_excluded[chosen], score[chosen]))
+    truth = table.is_excluded[chosen]
+    rank, bad = rankdata(score[chosen]), int(truth.sum())
+    return float((rank[truth].sum() - bad * (bad + 1) / 2) / (bad * (len(truth) - bad)))
 
 
 def against(table: Table, score: np.ndarray, forest: np.ndarray) -> dict[str, Any]:
