@@ -38,6 +38,7 @@ IMAGE_RULES: dict[str, str] = {
     "IMG_MOTION": "Scans are free of the blurring and ringing that a moving head leaves.",
     "IMG_GHOST": "Scans are free of ghosts along the phase-encoding direction.",
     "IMG_BIAS": "Brightness does not vary too much over one tissue.",
+    "IMG_EXCLUSION": "A rater would most likely keep each T1w scan (advice, no part of the verdict).",
     "IMG_MISSING_SLICES": "No slice is missing from a series.",
     "IMG_PROTOCOL": "Acquisition parameters keep to the network's protocol.",
     "IMG_NOT_HEAD": "Every series sent as a head scan shows a head.",

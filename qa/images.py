@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
+from qa.imaging import exclusion
 from qa.imaging.answers import CATALOGUE
 from qa.imaging.measure import HEADER_FACTS, VERSION, measure_image, nothing
-from qa.imaging.verdict import Judgement, judge, load_limits
+from qa.imaging.verdict import Judgement, Trouble, judge, load_limits
 from qa.imaging.volume import ImageUnreadable
 from qa.model import Finding, Measure, Reason, Verdict
 from warehouse.home import Home, Network
@@ -47,6 +48,7 @@ IMAGE_RULES = frozenset(
         "IMG_MOTION",
         "IMG_GHOST",
         "IMG_BIAS",
+        "IMG_EXCLUSION",
         "IMG_MISSING_SLICES",
         "IMG_PROTOCOL",
         "IMG_NOT_HEAD",
@@ -254,14 +256,18 @@ def judge_site(
     """
     limits = load_limits(network.thresholds)
     rows, findings = [], []
-    for series in _series(home, site_code, delivery_keys):
-        answer = _stored(home, series)
+    judged = [(series, _stored(home, series)) for series in _series(home, site_code, delivery_keys)]
+    own = _own_values(judged)
+    for series, answer in judged:
+        risk = None
         if answer is None:
             text = "The image could not be measured; it is tried again in the next run"
             judgement = Judgement(Verdict("undetermined", (text,)), ())
         else:
             measures = {m.name: m for m in map(_from_json, answer["measures"])}
-            judgement = judge(measures, series, limits, answer["notes"])
+            risk = exclusion.exclusion_probability(measures, series, own.get(series["scanner_key"], []))
+            notes = answer["notes"] | {exclusion.NAME: _named(risk.drivers)}
+            judgement = judge(measures | {exclusion.NAME: risk.probability}, series, limits, notes)
         verdict = judgement.verdict
         rows.append(
             {
@@ -272,6 +278,7 @@ def judge_site(
                 "reasons": list(verdict.reasons),
                 "rule_ids": list(verdict.rule_ids),
                 "is_refused": verdict.is_refused,
+                **_exclusion_columns(risk),
                 "picture_sha256": answer["picture_sha256"] if answer else None,
                 "thresholds_sha256": limits.sha256,
                 "judged_datetime": now,
@@ -286,6 +293,34 @@ def judge_site(
         site_code,
     )
     return findings
+
+
+def _own_values(judged: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> dict[str | None, list[list[float]]]:
+    """What the exclusion model reads of each scanner's scans, by scanner; scans of unknown scanners stand together."""
+    model = exclusion.load_model()
+    found: dict[str | None, list[list[float]]] = {}
+    for series, answer in judged:
+        measures = {m.name: m for m in map(_from_json, answer["measures"])} if answer else {}
+        values = exclusion.values_of(measures, model)
+        if values is not None and exclusion.why_not(measures, series, model) is None:
+            found.setdefault(series["scanner_key"], []).append(values)
+    return found
+
+
+def _named(drivers: tuple[str, ...]) -> str:
+    return f", mostly for {', '.join(drivers)}" if drivers else ""
+
+
+def _exclusion_columns(risk: exclusion.Exclusion | None) -> dict[str, Any]:
+    if risk is None:
+        return {}
+    reason = risk.probability.reason
+    return {
+        "exclusion_probability": risk.probability.value,
+        "exclusion_drivers": list(risk.drivers),
+        "exclusion_reason": reason.text if reason else None,
+        "exclusion_version": risk.probability.method_version,
+    }
 
 
 def where_found(series: Mapping[str, Any]) -> str:
@@ -304,13 +339,14 @@ def _finding(
     quality_class: str,
     message: str,
     action: str,
+    severity: Literal["error", "warning"] = "error",
 ) -> Finding:
     return Finding(
         rule_id=rule_id,
         site_code=site_code,
         entity_kind="series",
         entity_key=series["series_key"],
-        severity="error",
+        severity=severity,
         quality_class=quality_class,
         message=message,
         action=action,
@@ -321,14 +357,15 @@ def _finding(
 
 
 def _image_findings(site_code: str, series: Mapping[str, Any], judgement: Judgement) -> list[Finding]:
-    by_rule: dict[str, list[tuple[str, str]]] = {}
+    by_rule: dict[str, list[Trouble]] = {}
     for trouble in judgement.troubles:
-        by_rule.setdefault(trouble.rule_id, []).append((trouble.text, trouble.action))
+        by_rule.setdefault(trouble.rule_id, []).append(trouble)
     result = []
     for rule_id, parts in by_rule.items():
-        message = ". ".join(text for text, _ in parts) + "."
-        action = " ".join(dict.fromkeys(action for _, action in parts))
-        result.append(_finding(site_code, series, rule_id, "image", message, action))
+        message = ". ".join(part.text for part in parts) + "."
+        action = " ".join(dict.fromkeys(part.action for part in parts))
+        severity: Literal["error", "warning"] = "error" if any(p.severity == "error" for p in parts) else "warning"
+        result.append(_finding(site_code, series, rule_id, "image", message, action, severity))
     return result
 
 

@@ -189,6 +189,10 @@ VERDICT = LakeTable(
         "reasons": pl.List(pl.String),
         "rule_ids": pl.List(pl.String),
         "is_refused": pl.Boolean,  # not a head: its files count as refused
+        "exclusion_probability": pl.Float64,  # that a rater would exclude it, 0 to 1
+        "exclusion_drivers": pl.List(pl.String),  # measures that raise it most, strongest first
+        "exclusion_reason": pl.String,  # why there is no probability
+        "exclusion_version": pl.String,  # of the model
         "picture_sha256": pl.String,
         "thresholds_sha256": pl.String,
         "judged_datetime": UTC,

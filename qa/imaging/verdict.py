@@ -64,6 +64,8 @@ class Threshold(BaseModel):
     is_refused: bool = False
     only_undetermined: bool = False
     """Crossing the limit leaves the verdict open instead of failing it."""
+    is_advisory: bool = False
+    """Crossing the limit is told as a warning and changes no verdict."""
     say: str
     action: str
     source: str
@@ -145,7 +147,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict and the troubles it rests on."""
+    """A verdict, the troubles it rests on, and warnings it does not rest on."""
 
     verdict: Verdict
     troubles: tuple[Trouble, ...]
@@ -216,6 +218,7 @@ def judge(
         return _decide([], [_why_not_judged(series, contrast)])
     troubles: list[Trouble] = []
     doubts: list[str] = []
+    advice: list[Trouble] = []
     for threshold in limits.thresholds.values():
         if contrast not in threshold.contrasts:
             continue
@@ -231,18 +234,25 @@ def judge(
         text = threshold.sentence(measure.value, (notes or {}).get(threshold.measure, ""))
         if threshold.is_refused:
             return _refused(Trouble(threshold.rule, _sentence(text), threshold.action))
-        if threshold.only_undetermined:
+        if threshold.is_advisory:
+            advice.append(Trouble(threshold.rule, _sentence(text), threshold.action, "warning"))
+        elif threshold.only_undetermined:
             doubts.append(text)
         else:
             troubles.append(Trouble(threshold.rule, _sentence(text), threshold.action))
     if contrast in LOOKED_AT:
         return _decide([], ["measures for bold/dwi not available yet"])
-    missing = series.get("missing_slices_count")
-    if missing:
-        text = f"{missing} slice{'s are' if missing > 1 else ' is'} missing from the series"
-        troubles.append(Trouble("IMG_MISSING_SLICES", _sentence(text), "Send the whole series again."))
     protocol_troubles, protocol_doubts = check_protocol(series, contrast, limits.protocol)
-    return _decide(troubles + protocol_troubles, doubts + protocol_doubts)
+    found = _decide(troubles + _missing_slices(series) + protocol_troubles, doubts + protocol_doubts)
+    return Judgement(found.verdict, (*found.troubles, *advice))
+
+
+def _missing_slices(series: Mapping[str, Any]) -> list[Trouble]:
+    missing = series.get("missing_slices_count")
+    if not missing:
+        return []
+    text = f"{missing} slice{'s are' if missing > 1 else ' is'} missing from the series"
+    return [Trouble("IMG_MISSING_SLICES", _sentence(text), "Send the whole series again.")]
 
 
 def _decide(troubles: list[Trouble], doubts: list[str]) -> Judgement:

@@ -3,9 +3,10 @@ with source as (
 )
 
 select
-    * exclude (reasons, rule_ids),
+    * exclude (reasons, rule_ids, exclusion_drivers),
     array_to_string(reasons, '; ') as reasons,
-    array_to_string(rule_ids, ', ') as rule_ids
+    array_to_string(rule_ids, ', ') as rule_ids,
+    array_to_string(exclusion_drivers, ', ') as exclusion_drivers
 from source
 qualify row_number() over (
     partition by series_key

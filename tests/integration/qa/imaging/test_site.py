@@ -12,9 +12,10 @@ import pytest
 
 from qa import images
 from qa.imaging import measure
+from qa.imaging.exclusion import load_model
 from qa.imaging.measure import ImageResult
 from warehouse.home import Home, Network, Site
-from warehouse.lake import put_file, put_object, read_table, write_part
+from warehouse.lake import put_file, put_object, read_table, write_json, write_part
 from warehouse.tables import schema_of
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -118,3 +119,41 @@ def test_a_worker_that_dies_takes_no_neighbour_down_and_is_tried_again(
     assert not images.are_measured(home, "AA", ["d1"])
     assert images.measure_site(home, NETWORK, "AA", ["d1"]) == 1
     assert images.are_measured(home, "AA", ["d1"])
+
+
+def keep_answer(home: Home, row: dict[str, Any], share: float) -> None:
+    """Store measures as the cache holds them: each moved this share of the way towards exclusion."""
+    model = load_model()
+    place = 0.5 + 0.5 * share * np.sign(model.own_weights + model.network_weights)
+    grid = np.linspace(0, 1, model.quantiles.shape[1])
+    values = [float(np.interp(p, grid, q)) for p, q in zip(place, model.quantiles, strict=True)]
+    measures = [
+        {"name": name, "value": value, "reason": None, "method_version": "test", "mask_sha256": None}
+        for name, value in zip(model.features, values, strict=True)
+    ]
+    key = images.measure_key(row)
+    path = home.lake / "measures" / key[:2] / f"{key}.json"
+    write_json(path, {"measures": measures, "picture_sha256": None, "notes": {}})
+
+
+def test_the_probability_of_exclusion_stands_beside_the_verdict(home: Home, tmp_path: Path) -> None:
+    rows = []
+    for number, share in enumerate([0.9, 0.0, 0.0, 0.1]):
+        image = tmp_path / f"image{number}.nii.gz"
+        image.write_bytes(b"image %d" % number)
+        row = series_row(home, image, f"series-{number}", scanner_key="x", contrast="FLAIR" if number == 3 else "T1w")
+        keep_answer(home, row, share)
+        rows.append(row)
+    write_part(
+        home, "raw_imaging__series", pl.DataFrame(rows, schema=schema_of("raw_imaging__series")), "AA", "d1"
+    )  # fmt: skip
+    findings = images.judge_site(home, NETWORK, "AA", ["d1"], now=NOW)
+    judged = {row["series_key"]: row for row in read_table(home, "raw_qa__verdict", "AA").iter_rows(named=True)}
+    assert judged["series-0"]["exclusion_probability"] > 0.5 > judged["series-1"]["exclusion_probability"]
+    assert judged["series-0"]["exclusion_drivers"]
+    assert judged["series-3"]["exclusion_probability"] is None
+    assert "FLAIR" in judged["series-3"]["exclusion_reason"]
+    assert judged["series-0"]["verdict"] == judged["series-1"]["verdict"]
+    advice = [f for f in findings if f.rule_id == "IMG_EXCLUSION"]
+    assert [(f.entity_key, f.severity) for f in advice] == [("series-0", "warning")]
+    assert judged["series-0"]["exclusion_drivers"][0] in advice[0].message
