@@ -62,6 +62,8 @@ def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pl.DataFra
 def expression_answers(rules: list[Rule], frame: pl.DataFrame, today: date) -> dict[str, pl.Series | Undetermined]:
     """Answer per row of each `expression` rule: true, false, or null where it does not apply; or why there is none."""
     found: dict[str, pl.Series | Undetermined] = {}
+    if not rules:
+        return found
     with tables({"judged": frame}, today) as connection:
         for rule in rules:
             try:

@@ -182,7 +182,8 @@ def _own_rules(entity: Entity, frames: Frames, today: date) -> Judged:
         frame.height,
     )
     written = [rule for rule in rules if rule.kind == "expression" and rule.id not in reasons]
-    for rule_id, answer in across.expression_answers(written, frame, today).items():
+    seen = frame.select(list(dict.fromkeys(name for rule in written for name in rule.names(entity))))
+    for rule_id, answer in across.expression_answers(written, seen, today).items():
         if isinstance(answer, Undetermined):
             reasons[rule_id] = str(answer)
         else:
@@ -209,7 +210,11 @@ def _wrong_columns(entity: Entity, rules: list[Rule], frame: pl.DataFrame) -> di
 
 def _queries(judged: list[Judged], frames: Frames, today: date) -> None:
     """Answers of the rules over several tables, which see what is in force and breaks no error rule."""
-    sound = {t.entity.name: t.frame.filter(_is_sound(t)) for t in judged if t.entity.name in frames}
+    asked = {t.entity.name for t in judged if any(a.rule.kind == "query" and not a.reason for a in t.answers)}
+    asked |= {name for t in judged for a in t.answers for name in a.rule.tables if t.entity.name in asked}
+    if not asked:
+        return
+    sound = {t.entity.name: t.frame.filter(_is_sound(t)) for t in judged if t.entity.name in asked & frames.keys()}
     with across.tables(sound, today) as connection:
         for table in judged:
             for answer in table.answers:
