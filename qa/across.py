@@ -1,8 +1,8 @@
 """Rules that are SQL: over one row, over other tables, over one subject in time.
 
 Here: what is in force of a site's rows, and DuckDB over it, in memory. Not here: the rules (`warehouse/dictionary/`),
-or what becomes of an answer (`qa.variables`). DuckDB is used at the
-site step and not dbt: a site hears of these rules per delivery, before a release is built, and on its own laptop.
+or when they are asked (`qa.judge`). DuckDB is used at the site step and not dbt: a site hears of these rules per
+delivery, before a release is built, and on its own laptop.
 """
 
 from __future__ import annotations
