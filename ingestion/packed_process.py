@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import fastexcel
@@ -31,6 +32,10 @@ TOO_LARGE = (
     "file_too_large",
     f"The table unpacks to more than {MAXIMUM_BYTES >> 20} MiB or {MAXIMUM_CELLS // 1_000_000} million cells; delete "
     "empty rows and columns behind the last used ones, or send it in several files.",
+)
+ERROR_CELLS = (
+    "error_cells",
+    "The workbook holds cells with an error such as #REF!; correct or empty them and send it again.",
 )
 DAMAGED_PARQUET = ("damaged_parquet", "The Parquet file is damaged or incomplete; write it again and send it.")
 NESTED_PARQUET = (
@@ -79,13 +84,15 @@ def _workbook(path: Path) -> tuple[int, list[tuple[str, pl.DataFrame]]]:
     cells_count = 0
     try:
         reader = fastexcel.read_excel(path)
-        for name in reader.sheet_names:
+        errors = _error_cells(path)
+        for number, name in enumerate(reader.sheet_names):
             # Rows above the first used one are kept, so that row numbers are those the site sees.
             sheet = reader.load_sheet(name, header_row=None, skip_rows=0, dtypes="string").to_polars()
             cells_count += sheet.height * sheet.width
             if cells_count > MAXIMUM_CELLS:
                 raise _Refused(*TOO_LARGE)
-            sheets.append((name, sheet.with_columns(pl.all().cast(pl.String).fill_null(""))))
+            cells = sheet.with_columns(pl.all().cast(pl.String).fill_null(""))
+            sheets.append((name, _with_errors(cells, errors.get(number, []))))
     except fastexcel.FastExcelError:
         raise _Refused(*DAMAGED_WORKBOOK) from None
     except BaseException as error:
@@ -106,6 +113,59 @@ def _check_package(path: Path) -> int:
     except (zipfile.BadZipFile, KeyError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
         return 0  # another workbook format, or damaged: the reader of the workbook says which
     return DAYS_1904 if re.search(rb'date1904="(1|true)"', start) else 0
+
+
+def _error_cells(path: Path) -> dict[int, list[tuple[int, int, str]]]:
+    """Number of the sheet -> (row, column, error) of its cells such as #REF!, which the reader gives as empty.
+
+    Rows count from the sheet's first, columns from the first that is used. Workbooks that are no XLSX are not looked
+    into. Raises _Refused when a sheet unpacks to more than a table may.
+    """
+    found: dict[int, list[tuple[int, int, str]]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            links = archive.read("xl/_rels/workbook.xml.rels").decode("utf-8", errors="replace")
+            targets = {
+                _attribute(tag, "Id"): _attribute(tag, "Target") for tag in re.findall(r"<Relationship [^>]*>", links)
+            }
+            book = archive.read("xl/workbook.xml").decode("utf-8", errors="replace")
+            for number, tag in enumerate(re.findall(r"<sheet [^>]*>", book)):
+                name = "xl/" + targets[_attribute(tag, "r:id")].removeprefix("/xl/")
+                if archive.getinfo(name).file_size > MAXIMUM_BYTES:
+                    raise _Refused(*TOO_LARGE)
+                found[number] = _errors_in(archive.read(name))
+    except (zipfile.BadZipFile, KeyError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError, zlib.error):
+        return found
+    return found
+
+
+def _attribute(tag: str, name: str) -> str:
+    value = re.search(rf'\b{name}="([^"]*)"', tag)
+    return value.group(1) if value else ""
+
+
+def _errors_in(sheet: bytes) -> list[tuple[int, int, str]]:
+    if b't="e"' not in sheet:
+        return []
+    first = min(_column(letters) for letters in re.findall(rb'<c r="([A-Z]+)\d+"[^>/]*>', sheet))
+    cells = re.findall(rb'<c r="([A-Z]+)(\d+)"[^>]*\bt="e"[^>]*>.*?<v>([^<]{1,20})</v>', sheet)
+    return [(int(row) - 1, _column(letters) - first, error.decode("ascii", "replace")) for letters, row, error in cells]
+
+
+def _column(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number
+
+
+def _with_errors(cells: pl.DataFrame, errors: list[tuple[int, int, str]]) -> pl.DataFrame:
+    """The cells with the errors where they stand. Raises _Refused when their place cannot be told."""
+    for row, column, error in errors:
+        if row >= cells.height or column >= cells.width or cells[row, column]:
+            raise _Refused(*ERROR_CELLS)
+        cells[row, column] = error
+    return cells
 
 
 # ---- Parquet

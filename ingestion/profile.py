@@ -236,7 +236,7 @@ class Profile(BaseModel):
     time_zone: str = "UTC"
     """Where the days of `epoch_ms` and `epoch_s` begin and end, such as `Europe/London`."""
     decimal_comma: bool = False
-    missing: list[str] = ["NA", "N/A", "null", "none", "?", "."]
+    missing: list[str] = ["NA", "N/A", "#N/A", "null", "none", "?", "."]
     """Words for "missing", beside the empty cell. Case does not matter."""
     true_values: list[str] = ["1", "true", "yes", "y"]
     false_values: list[str] = ["0", "false", "no", "n"]

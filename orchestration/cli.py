@@ -171,7 +171,9 @@ def check(
     from orchestration.progress import bars
 
     with bars() as progress:
-        found = check_folder(folder, profile=profile, progress=progress)
+        # A home's profile lies inside the home; a site's own lies where the site says.
+        named = str(Path(profile).resolve()) if Path(profile).is_file() else profile
+        found = check_folder(folder, profile=named, progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(found.as_json(), ensure_ascii=False, indent=1) + "\n")
     else:

@@ -114,13 +114,13 @@ def _tables(columns: list[ColumnDraft], grid: Grid, path: Path, has_sheets: bool
     if patient is None:
         return {}
     entities = list(dict.fromkeys(c.entity for c in columns if c.entity and c.variable != "patient_id"))
-    where = {"sheets": [grid.sheet]} if has_sheets else {"files": [re.sub(r"\d+", "*", path.stem)]}
+    kind, pattern = ("sheets", str(grid.sheet)) if has_sheets else ("files", re.sub(r"\d+", "*", path.stem))
     tables: dict[str, dict[str, Any]] = {}
     for entity in entities:
         mine = {c.column: c.how if len(c.how) > 1 else c.variable for c in columns if c.entity == entity}
         mine.pop(patient.column, None)
         shared = {"beside": True, "fold": True} if len(entities) > 1 else {}
-        tables[str(entity)] = {**where, **shared, "columns": {patient.column: "patient_id", **mine}}
+        tables[str(entity)] = {kind: [pattern], **shared, "columns": {patient.column: "patient_id", **mine}}
     return tables
 
 
@@ -234,8 +234,10 @@ def likeness(name: str, variable: str) -> float:
             return 1.0
         if len(word) > 3 and set(word.split()) <= set(plain.split()):
             best = max(best, 0.8 + 0.1 * len(word) / len(plain))
-        ratio = difflib.SequenceMatcher(None, plain, word).ratio()
-        best = max(best, ratio * 0.9 if ratio > 0.8 else 0.0)
+        matcher = difflib.SequenceMatcher(None, plain, word)
+        # The quick bounds spare the full comparison for most words.
+        if matcher.real_quick_ratio() > 0.8 and matcher.quick_ratio() > 0.8 and (ratio := matcher.ratio()) > 0.8:
+            best = max(best, ratio * 0.9)
     return best
 
 
@@ -262,8 +264,8 @@ def _share(variable: Variable, how: dict[str, Any], cells: pl.Series, grid: Grid
     words |= {"false_values": ["0", "false", "no", "n", "non", "nein"]}
     profile = Profile.model_validate({"name": "draft", "entities": {}, **words})
     reading = ColumnReader.of(variable, Column(variable=variable.name, **how), profile, grid).read(cells)
-    given = int(reading.texts.is_not_null().sum())
-    return int(reading.values.is_not_null().sum()) / given if given else 1.0
+    given = len(reading.texts.drop_nulls())
+    return len(reading.values.drop_nulls()) / given if given else 1.0
 
 
 def _dates(variable: Variable, cells: pl.Series, grid: Grid) -> tuple[dict[str, Any], list[str]]:
@@ -278,8 +280,10 @@ def _dates(variable: Variable, cells: pl.Series, grid: Grid) -> tuple[dict[str, 
         if more > share:
             formats, share = [*formats, form], more
     twin = {"%d/%m/%Y": "%m/%d/%Y"}.get(best)
+    # What stands in a profile's date_formats when nothing is said need not be said.
+    how = {} if formats == Profile.model_fields["date_formats"].default else {"date_formats": formats}
     unclear = twin is not None and shares[twin] == shares[best] and not grid.is_typed
-    return {"date_formats": formats}, ["its values do not tell day from month"] if unclear else []
+    return how, ["its values do not tell day from month"] if unclear else []
 
 
 def code_of(variable: Variable, text: str) -> str | None:
@@ -296,11 +300,11 @@ def _codes(variable: Variable, cells: pl.Series) -> tuple[dict[str, Any], list[s
     values: dict[str, str] = {}
     unknown = 0
     for text in sorted(set(cells.str.strip_chars().to_list())):
-        code = code_of(variable, text)
-        if code is None:
+        meant = code_of(variable, text)
+        if meant is None:
             unknown += 1
-        elif code.casefold() != text.casefold():
-            values[text] = code
+        elif meant.casefold() != text.casefold():
+            values[text] = meant
     notes = [f"{unknown} of its codes are not known: add them to its values"] if unknown else []
     return ({"values": values} if values else {}), notes
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ingestion.profile import Profile
 from ingestion.registry import RegistryFile, read_registry
-from ingestion.registry.draft import draft_profile
+from ingestion.registry.draft import ProfileDraft, draft_profile
 from orchestration.cli import app, main
 from tests.unit.ingestion.workbook import DateCell, write_workbook
 from warehouse.home import Home
@@ -70,15 +70,23 @@ def invented(folder: Path) -> Path:
     return write_workbook(folder / "Ambulanz 2026.xlsx", {"Visiten": rows})
 
 
-def test_forty_columns_become_a_profile_that_reads(tmp_path: Path) -> None:
-    path = invented(tmp_path)
-    drafted = draft_profile([path], "ambulanz")
+@pytest.fixture(scope="module")
+def workbook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return invented(tmp_path_factory.mktemp("ambulanz"))
+
+
+@pytest.fixture(scope="module")
+def drafted(workbook: Path) -> ProfileDraft:
+    return draft_profile([workbook], "ambulanz")
+
+
+def test_forty_columns_become_a_profile_that_reads(tmp_path: Path, workbook: Path, drafted: ProfileDraft) -> None:
     found = {column.column: column.variable for column in drafted.columns}
     assert len(found) == 40
     assert {name: found[name] for name in KNOWN} == KNOWN
     assert {name for name in UNKNOWN if found[name] is not None} == set()
     profile = Profile.model_validate(yaml.safe_load(drafted.as_yaml()))
-    result = read_registry([RegistryFile(path, 1)], profile, Pseudonyms(Home(tmp_path)), "HAM", "dlv_1")
+    result = read_registry([RegistryFile(workbook, 1)], profile, Pseudonyms(Home(tmp_path)), "HAM", "dlv_1")
     assert result.refusals.is_empty()
     assert {name: table.height for name, table in result.tables.items()} == {
         "patient": 20,
@@ -89,8 +97,7 @@ def test_forty_columns_become_a_profile_that_reads(tmp_path: Path) -> None:
     assert result.tables["visit"]["visit_date"].min() == date(1899, 12, 30) + timedelta(43000)
 
 
-def test_nobody_is_recognised_by_the_samples(tmp_path: Path) -> None:
-    drafted = draft_profile([invented(tmp_path)], "ambulanz")
+def test_nobody_is_recognised_by_the_samples(drafted: ProfileDraft) -> None:
     shown = drafted.as_yaml() + " ".join(sample for column in drafted.columns for sample in column.samples)
     for secret in ("UKX-10", "Mustermann", "Erika", "Muster", "1968", "+49", "geht besser"):
         assert secret not in shown
@@ -107,7 +114,8 @@ def test_day_and_month_that_cannot_be_told_apart_are_said(tmp_path: Path) -> Non
 
 
 def test_the_command_writes_a_draft_once_and_refuses_what_is_no_table(tmp_path: Path) -> None:
-    path = invented(tmp_path)
+    path = tmp_path / "visits.csv"
+    path.write_text("ID,Name,Telefon,Date visite,EDSS\n1,Mustermann,040,2020-01-01,2\n", encoding="utf-8")
     arguments = ["site", "profile", str(path), "--name", "ambulanz", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0

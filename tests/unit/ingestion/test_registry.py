@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import zipfile
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,21 @@ def test_workbook_dates_and_numbers(tmp_path: Path, from_1904: bool) -> None:
     assert result.tables["patient"]["birth_date"].to_list() == [date(1980, 2, 29)] * 3
     assert result.tables["patient"]["source_row"].to_list() == [4, 5, 6]
     assert result.refusals.select("source_row", "reason_code").rows() == [(7, "unreadable_date")]
+
+
+def test_errors_of_a_spreadsheet_are_no_missing_values(tmp_path: Path) -> None:
+    cells = [["patient_id", "visit_date", "edss"], ["P1", "2020-01-01", "#REF!"], ["P2", "2020-01-01", "#N/A"]]
+    plain = write_workbook(
+        tmp_path / "plain.xlsx", {"Visits": [["title"], [None, *cells[0]], *([None, *c] for c in cells[1:])]}
+    )
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(tmp_path / "visits.xlsx", "w") as target:
+        for info in source.infolist():
+            text = source.read(info).decode()
+            text = re.sub(r't="inlineStr"><is><t>(#[^<]*)</t></is>', r't="e"><v>\1</v>', text).replace('A1"', 'C1"')
+            target.writestr(info.filename, text)
+    result = read(tmp_path, tmp_path / "visits.xlsx")
+    assert result.tables["visit"]["edss"].to_list() == [None]
+    assert result.refusals.select("source_row", "variable", "reason_code").rows() == [(3, "edss", "unreadable_number")]
 
 
 def test_sheets_that_are_left_out_are_said(tmp_path: Path) -> None:
