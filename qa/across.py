@@ -1,8 +1,8 @@
 """Rules that are SQL: over one row, over other tables, over one subject in time.
 
 Here: what is in force of a site's rows, and DuckDB over it, in memory. Not here: the rules (`warehouse/dictionary/`),
-or what becomes of an answer (`qa.variables`). DuckDB is used at the
-site step and not dbt: a site hears of these rules per delivery, before a release is built, and on its own laptop.
+or when they are asked (`qa.judge`). DuckDB is used at the site step and not dbt: a site hears of these rules per
+delivery, before a release is built, and on its own laptop.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pl.DataFra
 def expression_answers(rules: list[Rule], frame: pl.DataFrame, today: date) -> dict[str, pl.Series | Undetermined]:
     """Answer per row of each `expression` rule: true, false, or null where it does not apply; or why there is none."""
     found: dict[str, pl.Series | Undetermined] = {}
+    if not rules:
+        return found
     with tables({"judged": frame}, today) as connection:
         for rule in rules:
             try:

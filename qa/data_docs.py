@@ -1,7 +1,7 @@
 """Great Expectations' own pages about a site's registry tables.
 
 Here: rendering a validation into pages that hold no row, no cell value and no outside link. Not here: the validation
-(`qa.variables`). They lie in the lake, where the data manager's browser finds them.
+(`qa.judge`). They lie in the lake, where the data manager's browser finds them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from qa.variables import Judged
+from qa.judge import Judged
 from warehouse import lake
 from warehouse.home import Home
 
@@ -84,7 +84,7 @@ def _table_page(table: Judged, folder: Path) -> str:
     return f'<li><a href="{name}.html">{name}</a></li>'
 
 
-def _drop_rows(result: ExpectationValidationResult, unknown: dict[str, str | None]) -> None:
+def _drop_rows(result: ExpectationValidationResult, unknown: dict[str, str]) -> None:
     """Keep the counts of a result and nothing that was in a cell; a rule that is not known is shown as such."""
     assert result.expectation_config is not None
     reason = unknown.get(result.expectation_config.meta["rule"])

@@ -3,7 +3,7 @@
 Here: what each kind of rule means on a frame, and the expectation that judges it. Where Great Expectations has no
 built-in, a helper column holds the answer per row (true, false, or null where the rule does not apply) and the
 expectation wants it true, so that rows come back in one way. Not here: rules that are SQL (`qa.across`), running the
-suites (`qa.variables`).
+suites (`qa.judge`).
 """
 
 from __future__ import annotations

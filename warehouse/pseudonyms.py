@@ -170,12 +170,14 @@ class Pseudonyms:
         return rows
 
     def note_identity(self, site_code: str, identities: Iterable[tuple[str, str]]) -> None:
-        """Remember (identity hash, subject key) pairs, to find one person under two keys (rule R18)."""
+        """Remember (identity hash, subject key) pairs, to find one person under two keys (rule R18).
+
+        What an earlier delivery said of a subject is forgotten: a corrected name no longer makes two people one.
+        """
+        noted = [(identity, subject, site_code) for identity, subject in identities]
         with self._connect() as db:
-            db.executemany(
-                "insert or ignore into identity values (?, ?, ?)",
-                [(identity, subject, site_code) for identity, subject in identities],
-            )
+            db.executemany("delete from identity where subject_key = ?", [(subject,) for _, subject, _ in noted])
+            db.executemany("insert or ignore into identity values (?, ?, ?)", noted)
 
     def same_person(self) -> list[tuple[str, str, str]]:
         """(identity hash, subject key, site code) of every identity that more than one subject key has."""

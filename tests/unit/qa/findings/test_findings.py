@@ -89,3 +89,15 @@ def test_one_person_under_two_keys_is_a_warning_to_each_site_and_names_no_other(
     assert "two identifiers" in found.filter(pl.col("site_code") == "BASEL")["message"][0]
     findings.find_duplicate_patients(home, now=LATER)
     assert lake.read_table(home, findings.TABLE).height == 3
+
+
+def test_a_corrected_identity_takes_the_warning_back(home: Home) -> None:
+    pseudonyms = Pseudonyms(home)
+    basel, padua = pseudonyms.key("subject", "BASEL", "1"), pseudonyms.key("subject", "PADUA", "7")
+    pseudonyms.note_identity("BASEL", [("same", basel)])
+    pseudonyms.note_identity("PADUA", [("same", padua)])
+    findings.find_duplicate_patients(home, now=NOW)
+    assert state(home, "BASEL") == state(home, "PADUA") == {"R18": "open"}
+    pseudonyms.note_identity("PADUA", [("another", padua)])
+    findings.find_duplicate_patients(home, now=LATER)
+    assert state(home, "BASEL") == state(home, "PADUA") == {"R18": "resolved"}
