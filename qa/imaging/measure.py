@@ -232,7 +232,7 @@ def iqm_measures(subject: Subject) -> list[Measure]:
         invalid = tissue.why_not_valid(classes, subject.contrast)
         classes = classes if invalid is None else invalid
     told = contrast.label_measure(subject.corrected, brain, subject.tissue, sha)
-    image = iqm.scaled(subject.corrected, brain, None if isinstance(classes, Reason) else classes).data
+    image = iqm.scaled(subject.corrected, brain, None if isinstance(classes, Reason) else classes)
     around = subject.around
     hat = None if where is None else air.air_of(subject.volume, around, where)
     measures = [
