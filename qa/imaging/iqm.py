@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,16 +42,11 @@ AIR_NAMES = (
 """Metrics that need tissue classes and air."""
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """The image as MRIQC sees it: without bias field, white matter at 1000, nothing below 0."""
+def scaled(corrected: Image, brain: Mask, tissue: Tissue | None) -> Image:
+    """The image as MRIQC sees it: without bias field, white matter's median at 1000, nothing below 0.
 
-    data: Image
-    factor: float
-
-
-def scaled(corrected: Image, brain: Mask, tissue: Tissue | None) -> Scaled:
-    """Scale the field-corrected image to white matter's median; without tissue classes to the brain's."""
+    Without tissue classes it is the brain's median that is 1000.
+    """
     values = corrected[brain]
     level = float(np.median(values))
     if tissue is not None:
@@ -62,7 +56,8 @@ def scaled(corrected: Image, brain: Mask, tissue: Tissue | None) -> Scaled:
         chosen = corrected[core if core.any() else white]
         level = float(np.median(chosen)) if chosen.size else level
     factor = WHITE_MATTER / level if level > 0 else 1.0
-    return Scaled(np.maximum(corrected * np.float32(factor), 0), factor)
+    image: Image = np.maximum(corrected * np.float32(factor), 0)
+    return image
 
 
 def tissue_metrics(image: Image, brain: Mask, tissue: Tissue, mask_sha256: str) -> list[Measure]:

@@ -84,7 +84,7 @@ def test_tissue_metrics_are_those_of_mriqc_on_whole_volumes(subject: Phantom, cl
     from mriqc.qc import anatomical
 
     whole = _volumes(subject, classes)
-    data = iqm.scaled(subject.volume.data, subject.brain, classes).data
+    data = iqm.scaled(subject.volume.data, subject.brain, classes)
     found = {m.name: m.value for m in iqm.tissue_metrics(data, subject.brain, classes, "x")}
     summary = anatomical.summary_stats(data, whole)
     for name in tissue.NAMES:
