@@ -114,7 +114,7 @@ def rotation_mask(image: Image) -> Mask:
     if count > 2:
         sizes = np.bincount(labels.ravel())
         sizes[0] = 0
-        opened = np.isin(labels, np.argsort(sizes)[-2:]) if count > 2 else opened
+        opened = np.isin(labels, np.argsort(sizes)[-2:])
     mask: Mask = opened[1:-1, 1:-1, 1:-1]
     return mask if mask.sum() >= ROTATION_LEAST_VOXELS else np.zeros(image.shape, bool)
 

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from qa.imaging.answers import all_unknown, answer, unknown
+from qa.imaging.mask import eroded
 from qa.imaging.tissue import Tissue
 from qa.imaging.types import Image, Mask, Volume
 from qa.model import Measure, Reason
 
 SURE = 0.9
-TEMPLATE_SURE = 0.85
+DEEP_STEPS = 5
+"""Voxels from the brain's surface, beyond the fluid and the dura around it."""
+VENTRICLES_AND_WHITE = ((0, 0.6), (2, 0.85))
+"""Number of each class and how sure the template is: ventricles are narrow beside its smoothing."""
 TEMPLATE_WHITE = 0.5
 LESION_DEVIATIONS = 3.0
 LESION_LEAST_MM3 = 10.0
@@ -58,11 +62,12 @@ def lesions(volume: Volume, corrected: Image, brain: Mask, tissue: Tissue) -> Ma
 
 
 def label_measure(corrected: Image, brain: Mask, tissue: Tissue | Reason, mask_sha256: str) -> Measure:
-    """Fluid over white matter, where the template says both are: whatever the classes were to be."""
+    """Fluid of the ventricles over white matter, where the template has both: whatever the classes were to be."""
     if isinstance(tissue, Reason):
         return unknown("csf_wm_ratio", tissue.code, tissue.text, mask_sha256)
     values = corrected[brain]
-    fluid, white = (values[tissue.priors[number] > TEMPLATE_SURE] for number in (0, 2))
+    deep = eroded(brain, DEEP_STEPS)[brain]
+    fluid, white = (values[deep & (tissue.priors[number] > least)] for number, least in VENTRICLES_AND_WHITE)
     if min(fluid.size, white.size) < MINIMUM_VOXELS:
         text = "The template's ventricles are not in the image"
         return unknown("csf_wm_ratio", "no_ventricles", text, mask_sha256)

@@ -149,17 +149,17 @@ def slice_drop_score(volume: Volume, brain: Mask, mask_sha256: str) -> Measure:
 
 
 def edge_width(volume: Volume, brain: Mask, axes: tuple[int, ...], mask_sha256: str) -> Measure:
-    """Width of the brain's sharpest edges in mm: its range of intensities over its steepest slopes."""
+    """Width of the brain's sharpest edges in voxels: its range of intensities over its steepest slopes."""
     inner = eroded(brain)
     if inner.sum() < MINIMUM_VOXELS:
         text = "There is too little brain to look for edges in"
-        return unknown("edge_width_mm", "too_little_brain", text, mask_sha256)
+        return unknown("edge_width", "too_little_brain", text, mask_sha256)
     slope = np.zeros(int(inner.sum()), np.float32)
     for axis in axes:
-        slope += (np.gradient(volume.data, axis=axis)[inner] / np.float32(volume.spacing[axis])) ** 2
+        slope += np.gradient(volume.data, axis=axis)[inner] ** 2
     low, high = np.percentile(volume.data[inner], EDGE_RANGE_PERCENT)
     steepest = float(np.sqrt(np.percentile(slope, EDGE_SLOPE_PERCENT)))
-    return answer("edge_width_mm", float(high - low) / steepest if steepest > 0 else float("nan"), mask_sha256)
+    return answer("edge_width", float(high - low) / steepest if steepest > 0 else float("nan"), mask_sha256)
 
 
 def face_score(volume: Volume, brain: Mask, pose: Pose | None, mask_sha256: str) -> Measure:

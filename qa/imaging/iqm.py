@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,16 +42,11 @@ AIR_NAMES = (
 """Metrics that need tissue classes and air."""
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """The image as MRIQC sees it: without bias field, white matter at 1000, nothing below 0."""
+def scaled(corrected: Image, brain: Mask, tissue: Tissue | None) -> Image:
+    """The image as MRIQC sees it: without bias field, white matter's median at 1000, nothing below 0.
 
-    data: Image
-    factor: float
-
-
-def scaled(corrected: Image, brain: Mask, tissue: Tissue | None) -> Scaled:
-    """Scale the field-corrected image to white matter's median; without tissue classes to the brain's."""
+    Without tissue classes it is the brain's median that is 1000.
+    """
     values = corrected[brain]
     level = float(np.median(values))
     if tissue is not None:
@@ -62,7 +56,8 @@ def scaled(corrected: Image, brain: Mask, tissue: Tissue | None) -> Scaled:
         chosen = corrected[core if core.any() else white]
         level = float(np.median(chosen)) if chosen.size else level
     factor = WHITE_MATTER / level if level > 0 else 1.0
-    return Scaled(np.maximum(corrected * np.float32(factor), 0), factor)
+    image: Image = np.maximum(corrected * np.float32(factor), 0)
+    return image
 
 
 def tissue_metrics(image: Image, brain: Mask, tissue: Tissue, mask_sha256: str) -> list[Measure]:
@@ -70,13 +65,14 @@ def tissue_metrics(image: Image, brain: Mask, tissue: Tissue, mask_sha256: str) 
     from mriqc.qc import anatomical
 
     stats = _statistics(image[brain], dict(zip(NAMES, tissue.shares, strict=True)))
-    snr = {name: anatomical.snr(stats[name]["median"], stats[name]["stdv"], stats[name]["n"]) for name in NAMES}
     white, grey = stats["wm"], stats["gm"]
-    values = {f"snr_{name}": value for name, value in snr.items()} | {
-        "snr_total": float(np.mean(list(snr.values()))),
-        "cjv": anatomical.cjv(white["median"], grey["median"], white["mad"], grey["mad"]),
-        "wm2max": anatomical.wm2max(image, white["median"]),
-    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = {name: anatomical.snr(stats[name]["median"], stats[name]["stdv"], stats[name]["n"]) for name in NAMES}
+        values = {f"snr_{name}": value for name, value in snr.items()} | {
+            "snr_total": float(np.mean(list(snr.values()))),
+            "cjv": anatomical.cjv(white["median"], grey["median"], white["mad"], grey["mad"]),
+            "wm2max": anatomical.wm2max(image, white["median"]),
+        }
     values |= {f"icvs_{k}": v for k, v in anatomical.volume_fraction(list(tissue.shares)).items()}
     values |= {f"rpve_{k}": v for k, v in rpve(tissue.shares, image.size - tissue.shares.shape[1]).items()}
     values |= {f"summary_{name}_{k}": v for name in NAMES for k, v in stats[name].items()}
@@ -90,7 +86,9 @@ def _statistics(values: Image, shares: Mapping[str, NDArray[np.float32]]) -> dic
     found: dict[str, dict[str, float]] = {}
     for name, share in shares.items():
         part = share > 0
-        found |= anatomical.summary_stats(values[part], {name: share[part]})
+        summary = anatomical.summary_stats(values[part], {name: share[part]})[name]
+        # numpy's numbers: dividing by a deviation of 0 then has no finite answer instead of raising.
+        found[name] = {statistic: np.float64(value) for statistic, value in summary.items()}
     return found
 
 

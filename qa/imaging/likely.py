@@ -18,15 +18,15 @@ from qa.imaging.answers import answer, unknown
 from qa.model import Measure
 
 FEATURES: dict[str, tuple[str, ...]] = {
-    "motion": ("motion_smear_pct", "ghost_pct", "ghost_likeness", "wrap_pct", "bias_cv_pct"),
+    "motion": ("motion_smear_pct", "ghost_pct", "ghost_likeness", "wrap_pct"),
     "ghost": ("ghost_pct", "ghost_likeness", "wrap_pct"),
-    "wrap": ("wrap_pct", "motion_smear_pct"),
+    "wrap": ("wrap_pct",),
     "spike": ("spike_ratio",),
-    "zipper": ("zipper_pct", "motion_smear_pct"),
-    "low_snr": ("noise_pct", "spike_ratio"),
-    "bias": ("bias_cv_pct", "wrap_pct"),
-    "dropout": ("dropout_pct", "bias_cv_pct", "wrap_pct"),
-    "blur": ("edge_width_mm", "noise_pct", "wrap_pct"),
+    "zipper": ("zipper_pct",),
+    "low_snr": ("noise_pct",),
+    "bias": ("bias_cv_pct",),
+    "dropout": ("dropout_pct",),
+    "blur": ("edge_width", "noise_pct"),
 }
 """Which scores tell each artefact; a score that another artefact raises as well stands beside that one's own."""
 DECIMALS = 6

@@ -19,6 +19,8 @@ from qa.imaging import air, artefacts, contrast, damage, head, iqm, likely, pict
 from qa.imaging.answers import CATALOGUE, METHOD_VERSION, all_unknown, answer, unknown
 from qa.imaging.mask import METHOD_VERSION as MASK_VERSION
 from qa.imaging.mask import brain_mask
+from qa.imaging.pose import Coverage, Pose
+from qa.imaging.tissue import Tissue
 from qa.imaging.types import Image, Mask, Volume
 from qa.imaging.volume import load_volume
 from qa.model import Measure, Reason
@@ -55,7 +57,7 @@ def mask_hash(brain: Mask) -> str:
     return digest.hexdigest()
 
 
-def cut_sides(found: pose.Coverage) -> tuple[str, ...]:
+def cut_sides(found: Coverage) -> tuple[str, ...]:
     """Sides on which the field of view cuts the brain."""
     return tuple(
         side
@@ -78,8 +80,8 @@ class Subject:
     contrast: str
     dimension: str | None
     mask_sha256: str
-    coverage: pose.Coverage
-    pose: pose.Pose | None
+    coverage: Coverage
+    pose: Pose | None
     around: head.Surroundings
     field: Image
     is_derived: bool
@@ -99,7 +101,7 @@ class Subject:
         return self.around.outside_share < tissue.STRIPPED_SHARE
 
     @cached_property
-    def tissue(self) -> tissue.Tissue | Reason:
+    def tissue(self) -> Tissue | Reason:
         """Tissue classes, or why there are none."""
         reason = tissue.why_no_tissue(self.contrast, self.is_derived, self.around.outside_share, self.pose)
         if reason is not None or self.pose is None:
@@ -155,9 +157,7 @@ def measure_volume(volume: Volume, brain: Mask, series: Mapping[str, Any]) -> Im
     return _anatomical(look_at(volume, brain, series, found, where), cut, shape, series)
 
 
-def look_at(
-    volume: Volume, brain: Mask, series: Mapping[str, Any], coverage: pose.Coverage, where: pose.Pose | None
-) -> Subject:
+def look_at(volume: Volume, brain: Mask, series: Mapping[str, Any], coverage: Coverage, where: Pose | None) -> Subject:
     """Find head, air and bias field around a brain whose coverage and alignment are known."""
     return Subject(
         volume,
@@ -228,11 +228,11 @@ def iqm_measures(subject: Subject) -> list[Measure]:
     """MRIQC's structural metrics, each with a value or the reason why there is none."""
     brain, sha, where = subject.brain, subject.mask_sha256, subject.pose
     classes = subject.tissue
-    if isinstance(classes, tissue.Tissue):
+    if isinstance(classes, Tissue):
         invalid = tissue.why_not_valid(classes, subject.contrast)
         classes = classes if invalid is None else invalid
     told = contrast.label_measure(subject.corrected, brain, subject.tissue, sha)
-    image = iqm.scaled(subject.corrected, brain, None if isinstance(classes, Reason) else classes).data
+    image = iqm.scaled(subject.corrected, brain, None if isinstance(classes, Reason) else classes)
     around = subject.around
     hat = None if where is None else air.air_of(subject.volume, around, where)
     measures = [

@@ -2,10 +2,12 @@
 
     python -m tests.bench.artefacts score FOLDER OUT.csv [NAME ...]
     python -m tests.bench.artefacts judge OUT.csv ... [--write]
+    python -m tests.bench.artefacts draw PICTURE.png
 
-FOLDER holds NIfTI heads `<person>_<contrast>[_3D].nii.gz`. `score` writes one row for each head, artefact and severity;
-`judge` fits one logistic model an artefact, leaving out all scans of one person at a time, and prints AUC, rank
-correlation and the confusion matrix; `--write` puts the models of all heads into `qa/imaging/artefacts.yaml`.
+FOLDER holds NIfTI heads `<person>_<contrast>[_3D].nii.gz`, scans and not averages. `score` writes one row for each
+head, artefact and severity; `judge` fits one logistic model an artefact, leaving out all scans of one person at a time,
+and prints AUC, rank correlation and the confusion matrix; `--write` puts the models of all heads into
+`qa/imaging/artefacts.yaml`. `draw` shows each artefact at its visible severity on a phantom of the template's tissue.
 
 Here: what is run and how it is counted. Not here: the degradations (`tests.bench.degrade`). Brain masks are those of
 the sound heads: what is tested are the scores, not the brain mask.
@@ -22,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from PIL import Image, ImageDraw
 from scipy import stats
 
 from qa.imaging import likely, measure, pose
@@ -29,15 +32,17 @@ from qa.imaging.artefacts import in_plane_axes
 from qa.imaging.mask import brain_mask
 from qa.imaging.volume import load_volume
 from tests.bench.degrade import ARTEFACTS, SEVERITIES, VISIBLE, Head, null
+from tests.unit.qa.imaging.heads import phantom
 
 NULLS = 3
 MAIN = {
     "motion": "motion_smear_pct", "ghost": "ghost_pct", "wrap": "wrap_pct", "spike": "spike_ratio",
     "zipper": "zipper_pct", "low_snr": "noise_pct", "bias": "bias_cv_pct", "dropout": "dropout_pct",
-    "blur": "edge_width_mm", "cut_off": "cut_area_mm2",
+    "blur": "edge_width", "cut_off": "cut_area_mm2",
 }  # fmt: skip
 BOOTSTRAPS = 1000
 PENALTY = 0.3
+TILE, COLUMNS = 136, 4
 
 
 def say(line: str) -> None:
@@ -194,7 +199,30 @@ def write(rows: list[dict[str, Any]]) -> None:
     path.write_text(comment + yaml.safe_dump(content, sort_keys=False))
 
 
+def draw(target: Path) -> None:
+    """One axial slice of the phantom for each artefact, the sound one first; three rows."""
+    made = phantom(noise=10)
+    head = Head(made.volume, made.brain, 1, (0, 1, 2))
+    tiles = []
+    for artefact in ("null", *SEVERITIES):
+        amount = SEVERITIES[artefact][VISIBLE - 1] if artefact in SEVERITIES else 0.0
+        data = ARTEFACTS.get(artefact, null)(head, amount, np.random.default_rng(1)).volume.data
+        plane = data[data.shape[0] // 2] if artefact == "cut_off" else data[:, :, data.shape[2] // 2]
+        tile = np.zeros((TILE, TILE), np.uint8)
+        shown = np.clip(plane[:TILE, :TILE] / head.level * 170, 0, 255).astype(np.uint8).T[::-1]
+        tile[TILE - shown.shape[0] :, : shown.shape[1]] = shown
+        picture = Image.fromarray(tile)
+        ImageDraw.Draw(picture).text((3, 2), "sound" if artefact == "null" else artefact, fill=255)
+        tiles.append(np.asarray(picture))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
+    rows = [np.hstack(tiles[number : number + COLUMNS]) for number in range(0, len(tiles), COLUMNS)]
+    Image.fromarray(np.vstack(rows)).save(target, optimize=True)
+
+
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["draw"]:
+        draw(Path(arguments[1]))
+        return
     if arguments[:1] == ["score"]:
         score(Path(arguments[1]), Path(arguments[2]), arguments[3:])
         return

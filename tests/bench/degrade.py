@@ -146,7 +146,7 @@ def dropout(head: Head, amount: float, random: np.random.Generator) -> Head:
         (_along(head, a, (np.arange(n) - centre[a]) * spacing[a]).astype(np.float32)) ** 2
         for a, n in enumerate(head.volume.data.shape)
     )
-    inside = 1 / (1 + np.exp((np.sqrt(square) - BALL_MM) / 1.0))
+    inside = 1 / (1 + np.exp(np.clip(np.sqrt(square) - BALL_MM, -50, 50)))
     return null(head.with_data(head.volume.data * (1 - np.float32(amount) * inside)), 0, random)
 
 

@@ -84,7 +84,7 @@ def test_tissue_metrics_are_those_of_mriqc_on_whole_volumes(subject: Phantom, cl
     from mriqc.qc import anatomical
 
     whole = _volumes(subject, classes)
-    data = iqm.scaled(subject.volume.data, subject.brain, classes).data
+    data = iqm.scaled(subject.volume.data, subject.brain, classes)
     found = {m.name: m.value for m in iqm.tissue_metrics(data, subject.brain, classes, "x")}
     summary = anatomical.summary_stats(data, whole)
     for name in tissue.NAMES:
@@ -175,3 +175,27 @@ def test_measuring_twice_gives_the_same_bits(subject: Phantom, result: ImageResu
     again = measure_volume(subject.volume, subject.brain, {"contrast": "T1w", "acquisition_dimension": "3D"})
     assert again.measures == result.measures
     assert again.picture == result.picture
+
+
+def test_the_unit_of_the_intensities_does_not_matter(subject: Phantom, result: ImageResult) -> None:
+    large = replace(subject.volume, data=subject.volume.data * np.float32(1e6))
+    found = measure_volume(large, subject.brain, {"contrast": "T1w", "acquisition_dimension": "3D"})
+    for one, other in zip(result.measures, found.measures, strict=True):
+        assert (one.value is None) == (other.value is None), one.name
+        if one.value is not None:
+            assert other.value == pytest.approx(one.value, rel=0.02, abs=0.02), one.name
+
+
+@pytest.mark.parametrize("broken", ["constant", "empty", "speck"])
+def test_what_cannot_be_measured_has_reasons_and_no_error(subject: Phantom, broken: str) -> None:
+    data, brain = subject.volume.data.copy(), subject.brain
+    if broken == "speck":
+        brain = np.zeros_like(brain)
+        brain[30:33, 30:33, 30:33] = True
+    else:
+        data[:] = 500 if broken == "constant" else 0
+    found = measure_volume(replace(subject.volume, data=data), brain, {"contrast": "FLAIR"})
+    known = {m.name: m for m in found.measures}
+    assert set(known) == set(CATALOGUE)
+    for name in ("cjv", "snr_wm", "cnr", "qi_1", "dropout_probability", "motion_probability"):
+        assert known[name].reason is not None, name
