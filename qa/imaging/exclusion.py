@@ -90,7 +90,8 @@ def own_ranks(values: Array, own: Array, network: Array, prior_scans: float) -> 
     for column, known in zip(values.T, np.sort(own, axis=0).T, strict=True):
         below = (np.searchsorted(known, column, "left") + np.searchsorted(known, column, "right")) / 2
         columns.append(below - count / 2)
-    return (np.stack(columns, axis=1) + prior_scans * network) / (count + prior_scans)
+    ranked: Array = (np.stack(columns, axis=1) + prior_scans * network) / (count + prior_scans)
+    return ranked
 
 
 @lru_cache(maxsize=1)
