@@ -38,10 +38,11 @@ NAMES = {
         ("Alice", "Brian", "Celia", "Derek", "Ellen", "Frank", "Grace", "Harry", "Joan", "Keith", "Mabel", "Nora"),
     ),
 }  # fmt: skip
-DRUGS = (
-    "interferon_beta", "glatiramer_acetate", "dimethyl_fumarate", "teriflunomide", "fingolimod", "natalizumab",
-    "ocrelizumab", "ofatumumab", "cladribine",
-)  # fmt: skip
+DRUGS = {
+    "interferon_beta": 1993, "glatiramer_acetate": 1996, "dimethyl_fumarate": 2013, "teriflunomide": 2012,
+    "fingolimod": 2010, "natalizumab": 2004, "ocrelizumab": 2017, "ofatumumab": 2020, "cladribine": 2017,
+}  # fmt: skip
+"""Treatment -> year of its first approval, as in the dictionary's `reference/dmt.csv`: none is given before."""
 STOPS = ("disease_progression", "not_tolerating", "patient_preference", "dmt_switch", "safety_monitoring")
 
 
@@ -95,10 +96,11 @@ def make_person(rng: np.random.Generator, languages: str, patient_id: str, taken
         "diagnosis_date": diagnosis, "disease_course": course,
     }  # fmt: skip
     start = max(diagnosis, dt.date(2021, 1, 1))
+    visits = _visits(rng, patient_id, start)
     rows: dict[str, list[Row]] = {
         "patient": [person],
-        "visit": _visits(rng, patient_id, start),
-        "relapse": [] if course == "PPMS" else _relapses(rng, patient_id, diagnosis),
+        "visit": visits,
+        "relapse": [] if course == "PPMS" else _relapses(rng, patient_id, diagnosis, visits[0]["visit_date"]),
         "treatment": _treatments(rng, patient_id, diagnosis),
         "mri_session": _sessions(rng, patient_id, start),
         "consent": [
@@ -112,10 +114,18 @@ def make_person(rng: np.random.Generator, languages: str, patient_id: str, taken
     return Person(patient_id, rows)
 
 
+def _visit_days(rng: np.random.Generator, start: dt.date) -> list[dt.date]:
+    """Two to six days in order, less than half a year apart, the last one not long ago."""
+    days = [EXTRACT - dt.timedelta(days=int(rng.integers(0, 150)))]
+    for _ in range(int(rng.integers(1, 6))):
+        days.insert(0, days[0] - dt.timedelta(days=int(rng.integers(100, 175))))
+    return [day for day in days if day > start]
+
+
 def _visits(rng: np.random.Generator, patient_id: str, start: dt.date) -> list[Row]:
     edss = float(rng.integers(2, 10)) / 2
     rows = []
-    for day in _spaced(rng, start, EXTRACT, int(rng.integers(2, 6)), 170):
+    for day in _visit_days(rng, start):
         edss = min(8.0, max(1.0, edss + float(rng.choice((-0.5, 0.0, 0.0, 0.5, 1.0)))))
         walks = edss < 7 and rng.random() < 0.85
         rows.append(
@@ -131,7 +141,8 @@ def _visits(rng: np.random.Generator, patient_id: str, start: dt.date) -> list[R
     return rows
 
 
-def _relapses(rng: np.random.Generator, patient_id: str, start: dt.date) -> list[Row]:
+def _relapses(rng: np.random.Generator, patient_id: str, start: dt.date, first_visit: dt.date) -> list[Row]:
+    """Relapses of a patient, none in the month before the first visit: its EDSS is a baseline."""
     return [
         {
             "patient_id": patient_id, "relapse_date": day, "relapse_duration_days": int(rng.integers(7, 70)),
@@ -139,13 +150,15 @@ def _relapses(rng: np.random.Generator, patient_id: str, start: dt.date) -> list
             "is_steroid_treated": bool(rng.random() < 0.6),
         }
         for day in _spaced(rng, start, EXTRACT, int(rng.integers(0, 4)), 150)
+        if not 0 <= (first_visit - day).days <= 30
     ]  # fmt: skip
 
 
 def _treatments(rng: np.random.Generator, patient_id: str, start: dt.date) -> list[Row]:
     rows = []
     day = start + dt.timedelta(days=int(rng.integers(10, 90)))
-    drugs = rng.choice(DRUGS, size=int(rng.integers(1, 4)), replace=False)
+    approved = [drug for drug, year in DRUGS.items() if year < day.year]
+    drugs = rng.choice(approved, size=min(len(approved), int(rng.integers(1, 4))), replace=False)
     for i, drug in enumerate(drugs):
         stop = day + dt.timedelta(days=int(rng.integers(200, 900)))
         goes_on = i == len(drugs) - 1 or stop > EXTRACT
