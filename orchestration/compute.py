@@ -25,6 +25,9 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+    # A folder that is gone already when a worker ends is no news. By the environment: a worker sets up its logging
+    # before it gets this process's configuration.
+    "DASK_LOGGING": "{'distributed': 'error', 'distributed.diskutils': 'critical'}",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(512 * 1024**2),
 }
@@ -57,8 +60,6 @@ class Compute:
                 "distributed.worker.memory.pause": False,
                 "distributed.scheduler.allowed-failures": 1,
                 "distributed.admin.log-format": "%(message)s",
-                # A folder that is gone already when a worker ends is no news.
-                "logging": {"distributed": "error", "distributed.diskutils": "critical"},
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
             }
         )
