@@ -131,8 +131,10 @@ def dropout_score(volume: Volume, pose: Pose | None, corrected: Image, mask_sha2
 
 def _local_mean(image: NDArray[np.float64], inside: Mask) -> NDArray[np.float64]:
     """Gaussian mean over the voxels inside."""
-    blurred: NDArray[np.float64] = ndimage.gaussian_filter(np.where(inside, image, 0), DROPOUT_SMOOTH_VOXELS)
-    return blurred / np.maximum(ndimage.gaussian_filter(inside.astype(float), DROPOUT_SMOOTH_VOXELS), 1e-6)
+    blurred = ndimage.gaussian_filter(np.where(inside, image, 0), DROPOUT_SMOOTH_VOXELS)
+    share = ndimage.gaussian_filter(inside.astype(float), DROPOUT_SMOOTH_VOXELS)
+    mean: NDArray[np.float64] = blurred / np.maximum(share, 1e-6)
+    return mean
 
 
 def slice_drop_score(volume: Volume, brain: Mask, mask_sha256: str) -> Measure:

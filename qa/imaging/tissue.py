@@ -100,7 +100,8 @@ def priors(volume: Volume, brain: Mask, pose: Pose) -> NDArray[np.float32]:
         found.append(coarse[inside])
     fluid = np.clip(1 - found[0] - found[1], 0, 1)
     joined = np.stack([fluid, *found]).astype(np.float32)
-    return joined / joined.sum(axis=0)
+    laid: NDArray[np.float32] = joined / joined.sum(axis=0)
+    return laid
 
 
 def _box(mask: Mask) -> tuple[slice, slice, slice]:
