@@ -6,6 +6,7 @@ Here: the order of things and the one screen printed at the end. Not here: simul
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingestion.simulator import simulate
-from orchestration import cli, compute, network_run, scoring
+from orchestration import cli, compute, scoring
 from orchestration.progress import bars
 from warehouse import dbt, lake, releases
 from warehouse.errors import HomeError, RanvierError
@@ -54,13 +55,14 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
     progress_console = Console(stderr=True)
     with compute.compute(home, home.network()) as mapper:
         with bars(progress_console) as progress, ThreadPoolExecutor(max_workers=1) as meanwhile:
-            # dbt reads its project once per home, on the core that building the simulated head leaves idle.
-            parsed = meanwhile.submit(dbt.prepare, home)
+            ready = meanwhile.submit(_get_ready, home)
             truth_file = simulate(
                 home, sites=sites, subjects=subjects, scans=scans, seed=seed, mapper=mapper, progress=progress
             )
-            parsed.result()
+            ready.result()
         simulated = time.monotonic()
+        from orchestration import network_run
+
         outcome = network_run.run_network(home, only=None, release=True, mapper=mapper, console=progress_console)
         finished = time.monotonic()
     console.print(outcome.table())
@@ -86,6 +88,13 @@ def run_demo(home: Home, *, sites: int, subjects: int, scans: int, seed: int, fr
         f"open {home.reports / first / str(version) / 'index.html'}",
     ):
         console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _get_ready(home: Home) -> None:
+    """What the run needs and takes seconds, on the core that building the simulated head leaves idle."""
+    dbt.prepare(home)  # dbt reads its project once per home
+    for name in ("orchestration.network_run", "great_expectations"):
+        importlib.import_module(name)
 
 
 def refusals(home: Home) -> Table:

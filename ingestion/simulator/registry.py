@@ -72,7 +72,7 @@ def _edss(value: float) -> Callable[[Person, np.random.Generator], tuple[str, Ro
 
 def _onset(person: Person, rng: np.random.Generator) -> tuple[str, Row]:
     row = person.patient
-    row["diagnosis_date"] = row["onset_date"] - dt.timedelta(days=int(rng.integers(40, 300)))
+    row["diagnosis_date"] = row["onset_date"] - dt.timedelta(days=int(rng.integers(400, 700)))
     return "patient", row
 
 
