@@ -172,7 +172,7 @@ def test_check_names_rows_at_the_site_and_knows_no_dagster(ranvier: Run, home: P
     probe = (
         "import sys; from orchestration.check import check_folder; from pathlib import Path;"
         f"check_folder(Path({str(folder)!r})); print(sorted(m for m in sys.modules if m.split('.')[0] in "
-        "('dagster', 'dbt', 'duckdb')))"
+        "('dagster', 'dbt', 'dask')))"
     )
     import sys
 
