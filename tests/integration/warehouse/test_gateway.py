@@ -33,7 +33,7 @@ ANSWERED = [
     "select sex, count(*) as n, avg(2) from dim_subject group by sex order by n desc",
     "with v as (select * from fct_visit where edss >= 2) select visit_year, median(edss) from v group by all",
     "select subject_key, row_number() over (partition by subject_key order by visit_number) from fct_visit",
-    "select s.sex, q.snr_value from mart_imaging_qa q join dim_subject s using (subject_key) limit 5",
+    "select s.sex, q.snr_total_value from mart_imaging_qa q join dim_subject s using (subject_key) limit 5",
     "select case when edss > 3 then 'high' else 'low' end, count(distinct subject_key) from fct_visit group by 1",
     "select * from fct_visit where edss in (2, 2.5) and visit_type like 'cl%' and age_band is not null",
     "select edss from fct_visit where edss between 1 and 3 union all select edss from fct_visit",

@@ -22,7 +22,7 @@ select
     cast(source.verdict as varchar) as verdict,
     cast(source.rule_ids as varchar) as rule_ids,
     cast({{ held('registered', 'sensitive', "source.edss") }} as double) as edss,
-    cast(source.snr_value as double) as snr_value,
+    cast(source.snr_total_value as double) as snr_total_value,
     cast(source.cnr_value as double) as cnr_value,
     cast(source.cjv_value as double) as cjv_value,
     cast(source.efc_value as double) as efc_value,

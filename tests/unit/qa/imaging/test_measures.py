@@ -10,6 +10,7 @@ from qa.imaging import air, artefacts, atlas, head, picture, pose, tissue
 from qa.imaging.answers import CATALOGUE
 from qa.imaging.mask import _resample_nearest, eroded, largest_component
 from qa.imaging.types import SIDES, Mask, Volume
+from warehouse.policy import load_policy
 
 SIGNAL = 1000.0
 NOISE = 20.0
@@ -224,3 +225,7 @@ def test_thinning_axis_by_axis_gives_the_same_means() -> None:
     thinning = (slice(None, None, 3), slice(None, None, 1), slice(None, None, 2))
     expected = ndimage.uniform_filter(data, (3, 1, 2))[thinning]
     assert np.allclose(head.thinned(data, thinning), expected, atol=1e-6)
+
+
+def test_the_warehouse_shows_measures_that_exist() -> None:
+    assert set(load_policy().wide_measures) <= set(CATALOGUE)
