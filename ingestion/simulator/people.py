@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
+
+from warehouse.dictionary import dmts
 
 Row = dict[str, Any]
 EXTRACT = dt.date(2026, 9, 28)
@@ -38,11 +41,10 @@ NAMES = {
         ("Alice", "Brian", "Celia", "Derek", "Ellen", "Frank", "Grace", "Harry", "Joan", "Keith", "Mabel", "Nora"),
     ),
 }  # fmt: skip
-DRUGS = {
-    "interferon_beta": 1993, "glatiramer_acetate": 1996, "dimethyl_fumarate": 2013, "teriflunomide": 2012,
-    "fingolimod": 2010, "natalizumab": 2004, "ocrelizumab": 2017, "ofatumumab": 2020, "cladribine": 2017,
-}  # fmt: skip
-"""Treatment -> year of its first approval, as in the dictionary's `reference/dmt.csv`: none is given before."""
+DRUGS = (
+    "interferon_beta", "glatiramer_acetate", "dimethyl_fumarate", "teriflunomide", "fingolimod", "natalizumab",
+    "ocrelizumab", "ofatumumab", "cladribine",
+)  # fmt: skip
 STOPS = ("disease_progression", "not_tolerating", "patient_preference", "dmt_switch", "safety_monitoring")
 
 
@@ -157,7 +159,8 @@ def _relapses(rng: np.random.Generator, patient_id: str, start: dt.date, first_v
 def _treatments(rng: np.random.Generator, patient_id: str, start: dt.date) -> list[Row]:
     rows = []
     day = start + dt.timedelta(days=int(rng.integers(10, 90)))
-    approved = [drug for drug, year in DRUGS.items() if year < day.year]
+    years = dict(dmts().select("code", pl.col("first_approval_date").dt.year()).iter_rows())
+    approved = [drug for drug in DRUGS if years[drug] < day.year]
     drugs = rng.choice(approved, size=min(len(approved), int(rng.integers(1, 4))), replace=False)
     for i, drug in enumerate(drugs):
         stop = day + dt.timedelta(days=int(rng.integers(200, 900)))
